@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What differs between processors, for live patching: relocation rows, jumps, the system call stub, register
+//! slots, restart rules. Pure data and pure functions: nothing here talks to a kernel or to a file, so every
+//! architecture compiles and is tested on every host. The three files read as three columns of one table.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod aarch64;
+mod addr;
+mod loongarch64;
+mod reloc;
+mod x86_64;
+
+pub use addr::{LinkAddr, LoadBias, RemoteAddr};
+pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow};
+
+use core::fmt;
+
+/// The general registers of one thread, as `PTRACE_GETREGSET(NT_PRSTATUS)` gives them: words in the kernel's order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Regs {
+    /// The words; only the first [`Regs::len`] mean anything.
+    pub words: [u64; Regs::MAX],
+    /// How many words the architecture has.
+    pub len: usize,
+}
+
+impl Regs {
+    /// The largest set: loongarch64's 45 words.
+    pub const MAX: usize = 45;
+
+    /// A set of `len` zero words.
+    pub fn zeroed(len: usize) -> Self {
+        Self { words: [0; Self::MAX], len: len.min(Self::MAX) }
+    }
+}
+
+/// System calls that a patch needs to have made inside the target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// `mmap(addr, length, prot, flags, fd, offset)`
+    Mmap,
+    /// `munmap(addr, length)`
+    Munmap,
+    /// `mprotect(addr, length, prot)`
+    Mprotect,
+}
+
+/// A self-restoring system call stub: if the tracer dies, the code in it puts the thread back by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stub {
+    /// What to write; it is position independent, and `syscall` is its first instruction.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a jump cannot be encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JumpError {
+    /// The destination is out of the instruction's reach.
+    OutOfReach {
+        /// Address of the jump.
+        from: RemoteAddr,
+        /// Its destination.
+        to: RemoteAddr,
+    },
+    /// This architecture's jumps come with a later release.
+    Unsupported,
+}
+
+impl fmt::Display for JumpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfReach { from, to } => write!(f, "a jump from {from} does not reach {to}"),
+            Self::Unsupported => write!(f, "jumps of this architecture are not supported yet"),
+        }
+    }
+}
+
+impl std::error::Error for JumpError {}
+
+/// Everything generic code may ask about a processor. Ask for a property, never for a name.
+pub trait Arch: Sync + fmt::Debug {
+    /// The kernel's name: `x86_64`, `aarch64`, `loongarch64`.
+    fn name(&self) -> &'static str;
+    /// `e_machine`.
+    fn machine(&self) -> u16;
+    /// Whether patches can be made and applied, or only the pure parts exist yet.
+    fn supported(&self) -> bool;
+
+    // ---- building ----
+    /// Compiler flags which give every function (and datum, where that does not change code) its own section.
+    fn section_flags(&self) -> &'static [&'static str];
+    /// The row of a relocation type, `None` when the psABI has no such number.
+    fn relocation(&self, r_type: u32) -> Option<&'static RelocRow>;
+    /// All rows, for tests and for documentation.
+    fn relocations(&self) -> &'static [RelocRow];
+    /// Offsets within `code` (a function body, `code[0]` at its entry) of direct branches that lead to the entry itself.
+    fn loops_to_entry(&self, code: &[u8]) -> bool;
+    /// Whether the relocated field at `offset` of `code` is the destination of a direct call or jump, so that
+    /// its symbol is branched to and not used as an address.
+    fn is_branch_field(&self, code: &[u8], offset: usize) -> bool;
+
+    // ---- entry jumps ----
+    /// Bytes of a landing pad (`endbr64`, `bti c`) at the start of `code`, which stay in place.
+    fn landing_pad_len(&self, code: &[u8]) -> usize;
+    /// Bytes that an entry jump needs after the landing pad.
+    fn entry_jump_len(&self) -> usize;
+    /// The jump written at a function's entry (behind its landing pad).
+    fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError>;
+    /// Farthest distance at which code and data of a patch may lie from the target's text, in bytes.
+    fn reach(&self) -> u64;
+    /// Bytes of one own linkage table entry.
+    fn plt_entry_len(&self) -> usize;
+    /// An own linkage table entry at `at` which jumps to the address held in `slot`.
+    fn plt_entry(&self, at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, JumpError>;
+
+    // ---- registers ----
+    /// Number of words of NT_PRSTATUS's register part.
+    fn regs_len(&self) -> usize;
+    /// Program counter.
+    fn pc(&self, regs: &Regs) -> u64;
+    /// Stack pointer.
+    fn sp(&self, regs: &Regs) -> u64;
+    /// Thread pointer, where it is part of the general registers.
+    fn thread_pointer(&self, regs: &Regs) -> Option<u64>;
+    /// Bytes below the stack pointer that belong to the running function.
+    fn red_zone(&self) -> u64;
+    /// The general register word that holds DWARF register `reg`, `None` when it has no slot.
+    fn dwarf_slot(&self, reg: u16) -> Option<usize>;
+    /// DWARF number of the stack pointer.
+    fn dwarf_sp(&self) -> u16;
+    /// DWARF number of the return address column.
+    fn dwarf_ra(&self) -> u16;
+
+    // ---- system calls in the target ----
+    /// The number of a system call.
+    fn call_number(&self, call: Call) -> u64;
+    /// Upper bound of the stub's size, in bytes.
+    fn stub_len(&self) -> usize;
+    /// The stub for a thread with these registers: it makes the call that the registers ask for, then goes on
+    /// where the thread was. `None` where the architecture has none yet.
+    fn stub(&self, saved: &Regs) -> Option<Stub>;
+    /// The registers with which `saved`'s thread makes `call` at `pc` (the stub), out of any interrupted call.
+    fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs;
+    /// The result of the call: negative errno or value.
+    fn call_result(&self, regs: &Regs) -> i64;
+    /// Whether the thread was stopped inside a system call that waits with a restart block (its timeout would start over).
+    fn in_restart_block(&self, regs: &Regs) -> bool;
+    /// Whether the thread was stopped inside a system call at all.
+    fn in_system_call(&self, regs: &Regs) -> bool;
+    /// The EINTR cure: when our stop made a listed call return EINTR, changes the registers so that the kernel restarts
+    /// it (unless a signal handler runs first) and returns true. Else leaves them alone.
+    fn cure_eintr(&self, regs: &mut Regs) -> bool;
+}
+
+/// All architectures, in the order of design.md.
+pub const ALL: [&dyn Arch; 3] = [&x86_64::X86_64, &aarch64::Aarch64, &loongarch64::LoongArch64];
+
+/// The architecture of an ELF file's `e_machine`.
+pub fn by_machine(e_machine: u16) -> Option<&'static dyn Arch> {
+    ALL.into_iter().find(|a| a.machine() == e_machine)
+}
+
+/// The architecture with this name.
+pub fn by_name(name: &str) -> Option<&'static dyn Arch> {
+    ALL.into_iter().find(|a| a.name() == name)
+}
+
+/// The architecture this program was compiled for.
+pub fn host() -> Option<&'static dyn Arch> {
+    by_name(std::env::consts::ARCH)
+}

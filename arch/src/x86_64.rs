@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! x86_64: variable-length instructions; a direct near jump or call has a signed 32-bit displacement from the end of
+//! the instruction. Facts: System V ABI, AMD64 Architecture Processor Supplement (<https://gitlab.com/x86-psABIs/x86-64-ABI>),
+//! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
+
+use crate::{Arch, Call, Field, Formula, JumpError, Range, Regs, RelocRow, RemoteAddr, Stub};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+
+#[derive(Debug)]
+pub(crate) struct X86_64;
+
+const fn row(r_type: u32, name: &'static str, formula: Formula, bytes: u8, range: Range) -> RelocRow {
+    RelocRow { r_type, name, formula, field: Field::Bytes(bytes), range, align: 1 }
+}
+
+/// psABI table 4.9. Rows marked unsupported are known by name so that a refusal can name them.
+static RELOCATIONS: &[RelocRow] = &[
+    row(0, "R_X86_64_NONE", Formula::Nothing, 0, Range::Any),
+    row(1, "R_X86_64_64", Formula::Absolute, 8, Range::Any),
+    row(2, "R_X86_64_PC32", Formula::PcRelative, 4, Range::Signed(32)),
+    row(3, "R_X86_64_GOT32", Formula::Unsupported, 4, Range::Signed(32)),
+    row(4, "R_X86_64_PLT32", Formula::PltPcRelative, 4, Range::Signed(32)),
+    row(9, "R_X86_64_GOTPCREL", Formula::GotPcRelative, 4, Range::Signed(32)),
+    row(10, "R_X86_64_32", Formula::Absolute, 4, Range::Unsigned(32)),
+    row(11, "R_X86_64_32S", Formula::Absolute, 4, Range::Signed(32)),
+    row(12, "R_X86_64_16", Formula::Absolute, 2, Range::Unsigned(16)),
+    row(13, "R_X86_64_PC16", Formula::PcRelative, 2, Range::Signed(16)),
+    row(14, "R_X86_64_8", Formula::Absolute, 1, Range::Either(8)),
+    row(15, "R_X86_64_PC8", Formula::PcRelative, 1, Range::Signed(8)),
+    row(17, "R_X86_64_DTPOFF64", Formula::Unsupported, 8, Range::Any),
+    row(18, "R_X86_64_TPOFF64", Formula::TpOffset, 8, Range::Any),
+    row(19, "R_X86_64_TLSGD", Formula::Unsupported, 4, Range::Signed(32)),
+    row(20, "R_X86_64_TLSLD", Formula::Unsupported, 4, Range::Signed(32)),
+    row(21, "R_X86_64_DTPOFF32", Formula::Unsupported, 4, Range::Signed(32)),
+    row(22, "R_X86_64_GOTTPOFF", Formula::TpSlotPcRelative, 4, Range::Signed(32)),
+    row(23, "R_X86_64_TPOFF32", Formula::TpOffset, 4, Range::Signed(32)),
+    row(24, "R_X86_64_PC64", Formula::PcRelative, 8, Range::Any),
+    row(25, "R_X86_64_GOTOFF64", Formula::Unsupported, 8, Range::Any),
+    row(26, "R_X86_64_GOTPC32", Formula::Unsupported, 4, Range::Signed(32)),
+    row(27, "R_X86_64_GOT64", Formula::Unsupported, 8, Range::Any),
+    row(28, "R_X86_64_GOTPCREL64", Formula::GotPcRelative, 8, Range::Any),
+    row(29, "R_X86_64_GOTPC64", Formula::Unsupported, 8, Range::Any),
+    row(31, "R_X86_64_PLTOFF64", Formula::Unsupported, 8, Range::Any),
+    row(32, "R_X86_64_SIZE32", Formula::Size, 4, Range::Unsigned(32)),
+    row(33, "R_X86_64_SIZE64", Formula::Size, 8, Range::Any),
+    row(34, "R_X86_64_GOTPC32_TLSDESC", Formula::Unsupported, 4, Range::Signed(32)),
+    row(35, "R_X86_64_TLSDESC_CALL", Formula::Unsupported, 0, Range::Any),
+    row(41, "R_X86_64_GOTPCRELX", Formula::GotPcRelative, 4, Range::Signed(32)),
+    row(42, "R_X86_64_REX_GOTPCRELX", Formula::GotPcRelative, 4, Range::Signed(32)),
+];
+
+/// `endbr64`: f3 0f 1e fa.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+const JUMP_LEN: usize = 5;
+const PLT_LEN: usize = 8;
+
+// Words of `struct user_regs_struct` (arch/x86/include/uapi/asm/ptrace.h order, <sys/user.h>).
+const R15: usize = 0;
+const R14: usize = 1;
+const R13: usize = 2;
+const R12: usize = 3;
+const RBP: usize = 4;
+const RBX: usize = 5;
+const R11: usize = 6;
+const R10: usize = 7;
+const R9: usize = 8;
+const R8: usize = 9;
+const RAX: usize = 10;
+const RCX: usize = 11;
+const RDX: usize = 12;
+const RSI: usize = 13;
+const RDI: usize = 14;
+const ORIG_RAX: usize = 15;
+const RIP: usize = 16;
+const RSP: usize = 19;
+const FS_BASE: usize = 21;
+const WORDS: usize = 27;
+
+/// psABI figure 3.36: DWARF number to word.
+const DWARF: [usize; 17] = [RAX, RDX, RCX, RBX, RSI, RDI, RBP, RSP, R8, R9, R10, R11, R12, R13, R14, R15, RIP];
+
+const SYSCALL_LEN: u64 = 2;
+const NR_RESTART_SYSCALL: u64 = 219;
+
+// The kernel's own codes for "restart this call", which only tracers see (include/linux/errno.h).
+const EINTR: i64 = 4;
+const ERESTARTSYS: i64 = 512;
+const ERESTARTNOINTR: i64 = 513;
+const ERESTARTNOHAND: i64 = 514;
+const ERESTART_RESTARTBLOCK: i64 = 516;
+
+/// Calls which the kernel ends with EINTR at every ptrace stop although restarting them is harmless. Never `close` (the descriptor
+/// is gone), `ioctl` (KVM_RUN means it), `connect`, or anything whose effect may have happened already.
+const CURED: &[(u64, &str)] = &[
+    (43, "accept"),
+    (44, "sendto"),
+    (45, "recvfrom"),
+    (46, "sendmsg"),
+    (47, "recvmsg"),
+    (65, "semop"),
+    (128, "rt_sigtimedwait"),
+    (208, "io_getevents"),
+    (220, "semtimedop"),
+    (232, "epoll_wait"),
+    (281, "epoll_pwait"),
+    (288, "accept4"),
+    (299, "recvmmsg"),
+    (307, "sendmmsg"),
+    (441, "epoll_pwait2"),
+];
+
+fn rel32(from: RemoteAddr, len: u64, to: RemoteAddr) -> Result<[u8; 4], JumpError> {
+    let distance = to.0.wrapping_sub(from.0.wrapping_add(len)) as i64;
+    i32::try_from(distance).map(i32::to_le_bytes).map_err(|_| JumpError::OutOfReach { from, to })
+}
+
+/// The state in which the thread goes on in user mode when no tracer is there to let the kernel restart its call.
+fn user_level(saved: &Regs) -> Regs {
+    let mut regs = *saved;
+    if (saved.words[ORIG_RAX] as i64) < 0 {
+        return regs;
+    }
+    let rewind = match -(saved.words[RAX] as i64) {
+        ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(saved.words[ORIG_RAX]),
+        ERESTART_RESTARTBLOCK => Some(NR_RESTART_SYSCALL),
+        _ => {
+            let mut cured = *saved;
+            X86_64.cure_eintr(&mut cured).then_some(saved.words[ORIG_RAX])
+        }
+    };
+    if let Some(number) = rewind {
+        regs.words[RAX] = number;
+        regs.words[RIP] = regs.words[RIP].wrapping_sub(SYSCALL_LEN);
+    }
+    regs
+}
+
+impl Arch for X86_64 {
+    fn name(&self) -> &'static str {
+        "x86_64"
+    }
+    fn machine(&self) -> u16 {
+        62 // EM_X86_64
+    }
+    fn supported(&self) -> bool {
+        true
+    }
+
+    fn section_flags(&self) -> &'static [&'static str] {
+        &["-ffunction-sections", "-fdata-sections"]
+    }
+    fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
+        RELOCATIONS.iter().find(|r| r.r_type == r_type)
+    }
+    fn relocations(&self) -> &'static [RelocRow] {
+        RELOCATIONS
+    }
+
+    fn loops_to_entry(&self, code: &[u8]) -> bool {
+        let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        while decoder.can_decode() {
+            decoder.decode_out(&mut insn);
+            let branch =
+                matches!(insn.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
+            if branch && insn.is_jcc_short_or_near() | insn.is_jmp_short_or_near() && insn.near_branch_target() == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_branch_field(&self, code: &[u8], offset: usize) -> bool {
+        let before = |n: usize| offset.checked_sub(n).and_then(|i| code.get(i)).copied();
+        match before(1) {
+            // call rel32, jmp rel32
+            Some(0xe8 | 0xe9) => true,
+            // jcc rel32: 0f 80..8f
+            Some(0x80..=0x8f) => before(2) == Some(0x0f),
+            _ => false,
+        }
+    }
+
+    fn landing_pad_len(&self, code: &[u8]) -> usize {
+        if code.starts_with(&ENDBR64) { ENDBR64.len() } else { 0 }
+    }
+    fn entry_jump_len(&self) -> usize {
+        JUMP_LEN
+    }
+    fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        // e9 rel32            jmp to
+        let mut bytes = vec![0xe9];
+        bytes.extend(rel32(from, JUMP_LEN as u64, to)?);
+        Ok(bytes)
+    }
+    fn reach(&self) -> u64 {
+        1 << 31
+    }
+    fn plt_entry_len(&self) -> usize {
+        PLT_LEN
+    }
+    fn plt_entry(&self, at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        // ff 25 rel32         jmp *slot(%rip)
+        // 66 90               xchg %ax,%ax
+        let mut bytes = vec![0xff, 0x25];
+        bytes.extend(rel32(at, 6, slot)?);
+        bytes.extend([0x66, 0x90]);
+        Ok(bytes)
+    }
+
+    fn regs_len(&self) -> usize {
+        WORDS
+    }
+    fn pc(&self, regs: &Regs) -> u64 {
+        regs.words[RIP]
+    }
+    fn sp(&self, regs: &Regs) -> u64 {
+        regs.words[RSP]
+    }
+    fn thread_pointer(&self, regs: &Regs) -> Option<u64> {
+        Some(regs.words[FS_BASE])
+    }
+    fn red_zone(&self) -> u64 {
+        128
+    }
+    fn dwarf_slot(&self, reg: u16) -> Option<usize> {
+        DWARF.get(usize::from(reg)).copied()
+    }
+    fn dwarf_sp(&self) -> u16 {
+        7
+    }
+    fn dwarf_ra(&self) -> u16 {
+        16
+    }
+
+    fn call_number(&self, call: Call) -> u64 {
+        match call {
+            Call::Mmap => 9,
+            Call::Mprotect => 10,
+            Call::Munmap => 11,
+        }
+    }
+    fn stub_len(&self) -> usize {
+        192
+    }
+    fn stub(&self, saved: &Regs) -> Option<Stub> {
+        // 0f 05               syscall
+        // REX 8b modrm rel32  mov pool_i(%rip),%reg       for each register that the call's set-up or the kernel changes
+        // ff 25 rel32         jmp *pool_n(%rip)           where the thread was
+        const POOL: usize = 96;
+        // (word, REX prefix, ModRM of mov disp32(%rip),%reg)
+        const LOADS: [(usize, u8, u8); 9] = [
+            (RAX, 0x48, 0x05),
+            (RCX, 0x48, 0x0d),
+            (RDX, 0x48, 0x15),
+            (RSI, 0x48, 0x35),
+            (RDI, 0x48, 0x3d),
+            (R8, 0x4c, 0x05),
+            (R9, 0x4c, 0x0d),
+            (R10, 0x4c, 0x15),
+            (R11, 0x4c, 0x1d),
+        ];
+        let resume = user_level(saved);
+        let mut bytes = vec![0x0f, 0x05];
+        let mut pool = Vec::new();
+        let displacement = |slot: usize, end: usize| ((POOL + 8 * slot - end) as u32).to_le_bytes();
+        for (i, (word, rex, modrm)) in LOADS.into_iter().enumerate() {
+            let end = bytes.len() + 7;
+            bytes.extend([rex, 0x8b, modrm]);
+            bytes.extend(displacement(i, end));
+            pool.extend(resume.words[word].to_le_bytes());
+        }
+        let end = bytes.len() + 6;
+        bytes.extend([0xff, 0x25]);
+        bytes.extend(displacement(LOADS.len(), end));
+        pool.extend(resume.words[RIP].to_le_bytes());
+        bytes.resize(POOL, 0xcc); // int3, never reached
+        bytes.extend(pool);
+        Some(Stub { bytes })
+    }
+    fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs {
+        let mut regs = *saved;
+        regs.words[RIP] = pc.0;
+        regs.words[ORIG_RAX] = u64::MAX; // not inside a call: nothing for the kernel to restart
+        regs.words[RAX] = self.call_number(call);
+        for (word, arg) in [RDI, RSI, RDX, R10, R8, R9].into_iter().zip(args) {
+            regs.words[word] = arg;
+        }
+        regs
+    }
+    fn call_result(&self, regs: &Regs) -> i64 {
+        regs.words[RAX] as i64
+    }
+    fn in_restart_block(&self, regs: &Regs) -> bool {
+        self.in_system_call(regs) && -(regs.words[RAX] as i64) == ERESTART_RESTARTBLOCK
+    }
+    fn in_system_call(&self, regs: &Regs) -> bool {
+        regs.words[ORIG_RAX] as i64 >= 0
+    }
+    fn cure_eintr(&self, regs: &mut Regs) -> bool {
+        let listed = CURED.iter().any(|(number, _)| *number == regs.words[ORIG_RAX]);
+        let cured = listed && regs.words[RAX] as i64 == -EINTR;
+        if cured {
+            regs.words[RAX] = (-ERESTARTNOHAND) as u64;
+        }
+        cured
+    }
+}
