@@ -4,5 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod linkmap;
 pub mod model;
 pub mod object;
+pub mod production;

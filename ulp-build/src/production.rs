@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One linked ELF file as later stages ask about it: symbols, the dynamic symbol table with versions, the slots of its
+//! global offset table, thread-local storage, and the bytes at an address. The rebuilt file has the symbols, the
+//! production file the bytes; where both stand for the same program their dynamic sections must be equal.
+
+use object::elf;
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{Endianness, Object as _, ObjectSection as _, SymbolIndex};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use ulp_arch::LinkAddr;
+use ulp_format::Kind;
+
+/// A linked ELF file.
+#[derive(Clone, Debug)]
+pub struct Elf {
+    pub kind: Kind,
+    pub machine: u16,
+    /// Lower-case hex.
+    pub build_id: Option<String>,
+    pub segments: Vec<Segment>,
+    pub tls: Option<TlsSegment>,
+    /// `.symtab`, in file order; the same names may occur often.
+    pub symbols: Vec<Symbol>,
+    by_name: BTreeMap<String, Vec<usize>>,
+    by_addr: BTreeMap<LinkAddr, Vec<usize>>,
+    /// `.dynsym`.
+    pub dynamic: Vec<DynamicSymbol>,
+    pub slots: Vec<Slot>,
+    pub soname: Option<String>,
+    pub needed: Vec<String>,
+    pub runpath: Vec<String>,
+    /// All slots are bound before the program runs.
+    pub bind_now: bool,
+    /// `-Bsymbolic`: a library's own definitions come first for itself.
+    pub symbolic: bool,
+    pub sections: Vec<Section>,
+    data: Vec<u8>,
+}
+
+/// A `PT_LOAD` segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    pub addr: LinkAddr,
+    pub size: u64,
+    file_offset: u64,
+    file_size: u64,
+    pub executable: bool,
+    pub writable: bool,
+}
+
+/// `PT_TLS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsSegment {
+    pub addr: LinkAddr,
+    pub size: u64,
+    pub align: u64,
+}
+
+/// An output section that is loaded.
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub name: String,
+    pub addr: LinkAddr,
+    pub size: u64,
+    pub executable: bool,
+    pub writable: bool,
+}
+
+/// A symbol of `.symtab` that has a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    pub name: String,
+    pub addr: LinkAddr,
+    pub size: u64,
+    pub local: bool,
+    pub weak: bool,
+    /// `STV_HIDDEN` or `STV_INTERNAL`; such globals become local in the link.
+    pub hidden: bool,
+    pub kind: SymbolKind,
+}
+
+/// What a symbol is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymbolKind {
+    Function,
+    /// Its address is what a resolver function returns.
+    Ifunc,
+    Data,
+    Tls,
+    Other,
+}
+
+/// A symbol of `.dynsym`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicSymbol {
+    pub name: String,
+    pub version: Option<String>,
+    /// `name@@version` and not `name@version`.
+    pub default_version: bool,
+    pub defined: bool,
+    pub weak: bool,
+    /// `STV_PROTECTED`.
+    pub protected: bool,
+    /// Link address. For an undefined function of an executable: its linkage table entry, which is the function's address
+    /// for the whole process; 0 where there is none.
+    pub addr: LinkAddr,
+    pub size: u64,
+    pub kind: SymbolKind,
+}
+
+/// Eight bytes that the dynamic loader fills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub addr: LinkAddr,
+    pub meaning: SlotMeaning,
+}
+
+/// What the loader puts into a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotMeaning {
+    /// The address of a symbol, index into [`Elf::dynamic`].
+    Address { symbol: usize },
+    /// Likewise, but maybe only at the first call.
+    Jump { symbol: usize },
+    /// Data of a library was moved here, into the executable.
+    Copy { symbol: usize },
+    /// Distance from the thread pointer of a symbol, or of this offset in the file's own thread-local storage.
+    TpOffset { symbol: Option<usize>, addend: i64 },
+}
+
+/// Why a file is not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    #[error("cannot read it: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("not a complete 64-bit ELF file: {0}")]
+    Object(#[from] object::read::Error),
+    #[error("it is an object file or a core dump, not a program or a library")]
+    NotLinked,
+}
+
+type File<'d> = ElfFile64<'d, Endianness>;
+
+impl Elf {
+    pub fn read(path: &Path) -> Result<Self, ElfError> {
+        Self::parse(std::fs::read(path)?)
+    }
+
+    pub fn parse(data: Vec<u8>) -> Result<Self, ElfError> {
+        let file = File::parse(&*data)?;
+        let endian = file.endian();
+        let header = file.elf_header();
+        let machine = header.e_machine(endian).0;
+        let (segments, tls) = segments(&file);
+        let mut elf = Self {
+            kind: Kind::Executable,
+            machine,
+            build_id: file.build_id()?.map(to_hex),
+            segments,
+            tls,
+            symbols: symbols(&file)?,
+            by_name: BTreeMap::new(),
+            by_addr: BTreeMap::new(),
+            dynamic: dynamic_symbols(&file)?,
+            slots: Vec::new(),
+            soname: None,
+            needed: Vec::new(),
+            runpath: Vec::new(),
+            bind_now: false,
+            symbolic: false,
+            sections: sections(&file)?,
+            data: Vec::new(),
+        };
+        let pie_flag = elf.read_dynamic(&file)?;
+        let interpreted = file.elf_program_headers().iter().any(|p| p.p_type(endian) == elf::PT_INTERP);
+        elf.kind = match header.e_type(endian) {
+            elf::ET_EXEC => Kind::Executable,
+            elf::ET_DYN if pie_flag || interpreted && elf.soname.is_none() => Kind::Pie,
+            elf::ET_DYN => Kind::SharedLibrary,
+            _ => return Err(ElfError::NotLinked),
+        };
+        elf.slots = slots(&file)?;
+        for (index, symbol) in elf.symbols.iter().enumerate() {
+            elf.by_name.entry(symbol.name.clone()).or_default().push(index);
+            if symbol.kind != SymbolKind::Tls {
+                elf.by_addr.entry(symbol.addr).or_default().push(index);
+            }
+        }
+        elf.data = data;
+        Ok(elf)
+    }
+
+    /// Reads what concerns us of `PT_DYNAMIC`; returns whether the file calls itself a position-independent executable.
+    fn read_dynamic(&mut self, file: &File<'_>) -> Result<bool, ElfError> {
+        let table = file.elf_dynamic_table()?;
+        let text = |entry: object::read::elf::Dynamic| -> Result<String, ElfError> {
+            Ok(String::from_utf8_lossy(table.string(entry)?).into_owned())
+        };
+        let mut pie = false;
+        for entry in table.iter() {
+            match entry.tag {
+                elf::DT_NEEDED => self.needed.push(text(entry)?),
+                elf::DT_SONAME => self.soname = Some(text(entry)?),
+                elf::DT_RPATH | elf::DT_RUNPATH => {
+                    self.runpath.extend(text(entry)?.split(':').filter(|p| !p.is_empty()).map(str::to_owned));
+                }
+                elf::DT_BIND_NOW => self.bind_now = true,
+                elf::DT_SYMBOLIC => self.symbolic = true,
+                elf::DT_FLAGS => {
+                    self.bind_now |= entry.val & elf::DF_BIND_NOW.0 != 0;
+                    self.symbolic |= entry.val & elf::DF_SYMBOLIC.0 != 0;
+                }
+                elf::DT_FLAGS_1 => {
+                    self.bind_now |= entry.val & elf::DF_1_NOW.0 != 0;
+                    pie |= entry.val & elf::DF_1_PIE.0 != 0;
+                }
+                _ => {}
+            }
+        }
+        Ok(pie)
+    }
+
+    /// The bytes at an address as the file has them, `None` where it has none (`.bss`, or nothing at all).
+    pub fn bytes(&self, addr: LinkAddr, size: u64) -> Option<&[u8]> {
+        let segment = self.segments.iter().find(|s| s.addr <= addr && addr.0 - s.addr.0 < s.size)?;
+        let within = addr.0 - segment.addr.0;
+        let end = within.checked_add(size)?;
+        if end > segment.file_size {
+            return None;
+        }
+        let start = segment.file_offset.checked_add(within)?;
+        self.data.get(usize::try_from(start).ok()?..usize::try_from(start.checked_add(size)?).ok()?)
+    }
+
+    /// All symbols with this name.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &Symbol> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|i| self.symbols.get(*i))
+    }
+
+    /// All symbols that begin at `addr`, thread-local ones apart.
+    pub fn at(&self, addr: LinkAddr) -> impl Iterator<Item = &Symbol> {
+        self.by_addr.get(&addr).into_iter().flatten().filter_map(|i| self.symbols.get(*i))
+    }
+
+    /// The start of the first symbol behind `addr`.
+    pub fn next_symbol(&self, addr: LinkAddr) -> Option<LinkAddr> {
+        self.by_addr.range((Bound::Excluded(addr), Bound::Unbounded)).next().map(|(a, _)| *a)
+    }
+
+    /// The loaded section that holds `addr`.
+    pub fn section_of(&self, addr: LinkAddr) -> Option<&Section> {
+        self.sections.iter().find(|s| s.addr <= addr && addr.0 - s.addr.0 < s.size)
+    }
+
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|s| s.name == name)
+    }
+
+    /// The file's dynamic symbol of this name: its own definition, else the undefined one.
+    pub fn dynamic_named(&self, name: &str) -> Option<(usize, &DynamicSymbol)> {
+        let mut found = self.dynamic.iter().enumerate().filter(|(_, s)| s.name == name);
+        let first = found.clone().find(|(_, s)| s.defined && s.default_version);
+        first.or_else(|| found.next())
+    }
+
+    /// Distance of a thread-local address of this file from the thread pointer, in an executable: the psABI's variant II
+    /// has the executable's block end at the thread pointer.
+    pub fn tp_offset(&self, addr: LinkAddr) -> Option<i64> {
+        let tls = self.tls?;
+        let block = tls.size.checked_next_multiple_of(tls.align.max(1))?;
+        let within = addr.0.checked_sub(tls.addr.0).filter(|w| *w <= tls.size)?;
+        i64::try_from(within).ok()?.checked_sub(i64::try_from(block).ok()?)
+    }
+
+    /// Whether another object of the process may define the symbol in this file's stead: only default-visible symbols
+    /// which a shared library exports.
+    pub fn is_preemptible(&self, name: &str) -> bool {
+        self.kind == Kind::SharedLibrary
+            && !self.symbolic
+            && self.dynamic.iter().any(|s| s.name == name && s.defined && !s.protected)
+    }
+
+    /// Names a loaded section whose bytes differ from `other`'s, of those that tell how the file is bound to others.
+    pub fn dynamic_difference(&self, other: &Self) -> Option<&str> {
+        const BINDING: [&str; 10] = [
+            ".dynsym",
+            ".dynstr",
+            ".gnu.version",
+            ".gnu.version_r",
+            ".rela.dyn",
+            ".rela.plt",
+            ".plt",
+            ".plt.sec",
+            ".plt.got",
+            ".dynamic",
+        ];
+        let differs =
+            |name: &&str| self.section(name).is_some_and(|s| self.bytes(s.addr, s.size) != other.bytes(s.addr, s.size));
+        BINDING.into_iter().find(differs)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn segments(file: &File<'_>) -> (Vec<Segment>, Option<TlsSegment>) {
+    let endian = file.endian();
+    let (mut loads, mut tls) = (Vec::new(), None);
+    for p in file.elf_program_headers() {
+        match p.p_type(endian) {
+            elf::PT_LOAD => loads.push(Segment {
+                addr: LinkAddr(p.p_vaddr(endian)),
+                size: p.p_memsz(endian),
+                file_offset: p.p_offset(endian),
+                file_size: p.p_filesz(endian),
+                executable: p.p_flags(endian).0 & elf::PF_X.0 != 0,
+                writable: p.p_flags(endian).0 & elf::PF_W.0 != 0,
+            }),
+            elf::PT_TLS => {
+                tls = Some(TlsSegment {
+                    addr: LinkAddr(p.p_vaddr(endian)),
+                    size: p.p_memsz(endian),
+                    align: p.p_align(endian),
+                });
+            }
+            _ => {}
+        }
+    }
+    (loads, tls)
+}
+
+fn sections(file: &File<'_>) -> Result<Vec<Section>, ElfError> {
+    let endian = file.endian();
+    let mut all = Vec::new();
+    for section in file.sections() {
+        let header = section.elf_section_header();
+        let flags = header.sh_flags(endian).0;
+        let has = |bit: u64| flags & bit != 0;
+        if has(elf::SHF_ALLOC.0) {
+            all.push(Section {
+                name: String::from_utf8_lossy(section.name_bytes()?).into_owned(),
+                addr: LinkAddr(header.sh_addr(endian)),
+                // A `.tbss` takes no room among the others.
+                size: if has(elf::SHF_TLS.0) && header.sh_type(endian) == elf::SHT_NOBITS {
+                    0
+                } else {
+                    header.sh_size(endian)
+                },
+                executable: has(elf::SHF_EXECINSTR.0),
+                writable: has(elf::SHF_WRITE.0),
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn kind_of(st_type: elf::SymbolType) -> SymbolKind {
+    match st_type {
+        elf::STT_FUNC => SymbolKind::Function,
+        elf::STT_GNU_IFUNC => SymbolKind::Ifunc,
+        elf::STT_OBJECT | elf::STT_COMMON => SymbolKind::Data,
+        elf::STT_TLS => SymbolKind::Tls,
+        _ => SymbolKind::Other,
+    }
+}
+
+fn symbols(file: &File<'_>) -> Result<Vec<Symbol>, ElfError> {
+    let endian = file.endian();
+    let table = file.elf_symbol_table();
+    let mut all = Vec::new();
+    for symbol in table.iter() {
+        let named = symbol.st_name(endian) != 0;
+        let special = matches!(symbol.st_type(), elf::STT_FILE | elf::STT_SECTION);
+        if !named || special || symbol.is_undefined(endian) || symbol.is_absolute(endian) {
+            continue;
+        }
+        let name = String::from_utf8_lossy(table.symbol_name(endian, symbol)?).into_owned();
+        let mut kind = kind_of(symbol.st_type());
+        // A copied datum of a library is called `name@VERSION` here.
+        let name = match name.split_once('@') {
+            Some((plain, _)) => plain.to_owned(),
+            None => name,
+        };
+        if kind == SymbolKind::Other && symbol.st_bind() == elf::STB_GNU_UNIQUE {
+            kind = SymbolKind::Data;
+        }
+        all.push(Symbol {
+            name,
+            addr: LinkAddr(symbol.st_value(endian)),
+            size: symbol.st_size(endian),
+            local: symbol.is_local(),
+            weak: symbol.st_bind() == elf::STB_WEAK,
+            hidden: matches!(symbol.st_visibility(), elf::STV_HIDDEN | elf::STV_INTERNAL),
+            kind,
+        });
+    }
+    Ok(all)
+}
+
+fn dynamic_symbols(file: &File<'_>) -> Result<Vec<DynamicSymbol>, ElfError> {
+    let endian = file.endian();
+    let table = file.elf_dynamic_symbol_table();
+    let versions = file.elf_section_table().versions(endian, file.data())?;
+    let mut all = Vec::new();
+    for (index, symbol) in table.iter().enumerate() {
+        let (mut version, mut default_version) = (None, true);
+        if let Some(versions) = &versions {
+            let mark = versions.version_index(endian, SymbolIndex(index));
+            default_version = !mark.is_hidden();
+            version = versions.version(mark.index())?.map(|v| String::from_utf8_lossy(v.name()).into_owned());
+        }
+        let defined = !symbol.is_undefined(endian);
+        all.push(DynamicSymbol {
+            // Kept in step with the table, the null symbol too: relocations count from it.
+            name: String::from_utf8_lossy(table.symbol_name(endian, symbol)?).into_owned(),
+            version,
+            default_version,
+            defined: defined && index != 0 && !symbol.is_local(),
+            weak: symbol.st_bind() == elf::STB_WEAK,
+            protected: symbol.st_visibility() == elf::STV_PROTECTED,
+            addr: LinkAddr(symbol.st_value(endian)),
+            size: symbol.st_size(endian),
+            kind: kind_of(symbol.st_type()),
+        });
+    }
+    Ok(all)
+}
+
+/// The dynamic relocations that make slots. Relative and irrelative ones carry no symbol and are no one's slot by name.
+fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
+    let endian = file.endian();
+    let mut all = Vec::new();
+    for header in file.elf_section_table().iter() {
+        if header.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 {
+            continue;
+        }
+        let Some((relocations, _)) = header.rela(endian, file.data())? else { continue };
+        for r in relocations {
+            let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
+            let addend = r.r_addend(endian);
+            let meaning = match (r.r_type(endian, false), symbol) {
+                (elf::R_X86_64_TPOFF64, 0) => SlotMeaning::TpOffset { symbol: None, addend },
+                (elf::R_X86_64_TPOFF64, _) => SlotMeaning::TpOffset { symbol: Some(symbol), addend },
+                (_, 0) => continue,
+                (elf::R_X86_64_GLOB_DAT, _) => SlotMeaning::Address { symbol },
+                (elf::R_X86_64_JUMP_SLOT, _) => SlotMeaning::Jump { symbol },
+                (elf::R_X86_64_COPY, _) => SlotMeaning::Copy { symbol },
+                _ => continue,
+            };
+            all.push(Slot { addr: LinkAddr(r.r_offset(endian)), meaning });
+        }
+    }
+    all.sort_by_key(|s| s.addr);
+    Ok(all)
+}
