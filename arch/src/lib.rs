@@ -84,6 +84,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn name(&self) -> &'static str;
     /// `e_machine`.
     fn machine(&self) -> u16;
+    /// `e_flags` of a relocatable file: the ABI it was compiled for.
+    fn elf_flags(&self) -> u32 {
+        0
+    }
     /// Whether patches can be made and applied, or only the pure parts exist yet.
     fn supported(&self) -> bool;
 

@@ -20,6 +20,9 @@ impl Arch for LoongArch64 {
     fn machine(&self) -> u16 {
         258
     }
+    fn elf_flags(&self) -> u32 {
+        0x43 // EF_LOONGARCH_ABI_DOUBLE_FLOAT | EF_LOONGARCH_OBJABI_V1
+    }
     fn supported(&self) -> bool {
         false
     }

@@ -5,8 +5,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod check;
+mod digest;
+mod elf;
+pub mod hex;
 mod manifest;
 mod package;
+mod read;
+mod write;
 
+pub use check::is_patch_name;
+pub use digest::{digest_hex, sha256_hex};
 pub use manifest::*;
 pub use package::*;

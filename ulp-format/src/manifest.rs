@@ -31,7 +31,8 @@ pub struct Manifest {
     pub warnings: Vec<String>,
     /// Whether an address inside the patch (of its code, strings, data) can end up in data that outlives a revert.
     pub escape: bool,
-    /// Whether death of the applier between two entry jumps can leave a mixture (several functions and no gates).
+    /// Whether all functions switch at once, even when the applier dies between two entry jumps: one function, or gates.
+    /// False: several functions and no gates, a mixture is possible in a window of microseconds.
     pub atomic: bool,
     /// Patches that this one replaces.
     pub replaces: Vec<String>,
@@ -69,6 +70,14 @@ pub struct Target {
     pub sections: Vec<String>,
     /// Every undefined symbol that this target's sections refer to, sorted by symbol.
     pub references: Vec<Reference>,
+}
+
+impl Target {
+    /// Where the address of an undefined symbol comes from.
+    pub fn source(&self, symbol: &str) -> Option<&Source> {
+        let at = self.references.binary_search_by(|reference| reference.symbol.as_str().cmp(symbol)).ok()?;
+        self.references.get(at).map(|reference| &reference.source)
+    }
 }
 
 /// Kinds of ELF file.

@@ -94,6 +94,18 @@ pub enum SymbolKind {
     Tls,
 }
 
+impl Package {
+    /// The section of this name, and its index.
+    pub fn section(&self, name: &str) -> Option<(usize, &Section)> {
+        self.sections.iter().enumerate().find(|(_, section)| section.name == name)
+    }
+
+    /// The symbol of this name, and its index.
+    pub fn symbol(&self, name: &str) -> Option<(usize, &Symbol)> {
+        self.symbols.iter().enumerate().find(|(_, symbol)| symbol.name == name)
+    }
+}
+
 /// Why bytes are not a package.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
