@@ -2,7 +2,7 @@
 //! aarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
-use crate::{Arch, Call, JumpError, Regs, RelocRow, RemoteAddr, Stub};
+use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
 const RESULT: usize = 0;
@@ -33,11 +33,8 @@ impl Arch for Aarch64 {
     fn relocations(&self) -> &'static [RelocRow] {
         &[]
     }
-    fn loops_to_entry(&self, _code: &[u8]) -> bool {
-        true // unknown: the cautious answer
-    }
-    fn is_branch_field(&self, _code: &[u8], _offset: usize) -> bool {
-        false
+    fn decode(&self, _code: &[u8]) -> Vec<Insn> {
+        Vec::new() // nothing is known of any place: whoever asks must refuse
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {

@@ -78,6 +78,57 @@ impl fmt::Display for JumpError {
 
 impl std::error::Error for JumpError {}
 
+/// One instruction; offsets are bytes from the start of the code that was decoded, which is a function's entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Insn {
+    /// Its first byte.
+    pub start: usize,
+    /// One past its last byte: what a PC-relative field counts from on x86_64.
+    pub end: usize,
+    /// Where it may lead.
+    pub flow: Flow,
+}
+
+/// Where an instruction may lead, besides to the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// Nowhere else (returns are of this kind: they lead out of the function).
+    Next,
+    /// A direct or indirect call.
+    Call {
+        /// Offset of the field that holds the destination; `None`: indirect.
+        field: Option<usize>,
+        /// The destination as an offset from the code's start, as the bytes say: a relocation may say otherwise.
+        target: Option<i64>,
+    },
+    /// A jump, conditional or not, which may stay in the function.
+    Jump {
+        /// Offset of the field that holds the destination; `None`: indirect.
+        field: Option<usize>,
+        /// The destination likewise; `None`: computed, so anywhere.
+        target: Option<i64>,
+    },
+    /// A jump through a linkage table slot: a tail call, out of the function.
+    TailCall,
+}
+
+impl Insn {
+    /// Offset of the field with the destination of a direct call or jump: a relocation of it means a place to branch
+    /// to, not an address to use.
+    pub fn branch_field(&self) -> Option<usize> {
+        match self.flow {
+            Flow::Call { field, .. } | Flow::Jump { field, .. } => field,
+            Flow::Next | Flow::TailCall => None,
+        }
+    }
+
+    /// The instruction of `insns` (as [`Arch::decode`] gives them) that contains the byte at `offset`.
+    pub fn containing(insns: &[Insn], offset: usize) -> Option<&Insn> {
+        let after = insns.partition_point(|insn| insn.end <= offset);
+        insns.get(after).filter(|insn| insn.start <= offset)
+    }
+}
+
 /// Everything generic code may ask about a processor. Ask for a property, never for a name.
 pub trait Arch: Sync + fmt::Debug {
     /// The kernel's name: `x86_64`, `aarch64`, `loongarch64`.
@@ -98,11 +149,22 @@ pub trait Arch: Sync + fmt::Debug {
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow>;
     /// All rows, for tests and for documentation.
     fn relocations(&self) -> &'static [RelocRow];
-    /// Offsets within `code` (a function body, `code[0]` at its entry) of direct branches that lead to the entry itself.
-    fn loops_to_entry(&self, code: &[u8]) -> bool;
-    /// Whether the relocated field at `offset` of `code` is the destination of a direct call or jump, so that
-    /// its symbol is branched to and not used as an address.
-    fn is_branch_field(&self, code: &[u8], offset: usize) -> bool;
+    /// The instructions of `code` from its first byte on, in order and without a hole. Ends early where bytes are no
+    /// instruction: whoever finds no instruction at a place that matters must refuse.
+    fn decode(&self, code: &[u8]) -> Vec<Insn>;
+    /// Whether the relocated field at `offset` of `code` is the destination of a direct call or jump, so that its symbol is
+    /// branched to and not used as an address. For many fields of one function ask [`Arch::decode`] once.
+    fn is_branch_field(&self, code: &[u8], offset: usize) -> bool {
+        Insn::containing(&self.decode(code), offset).and_then(Insn::branch_field) == Some(offset)
+    }
+    /// Whether a thread that stands on the first byte of the function `code` may have been inside it already: a jump may
+    /// lead back to the entry. True too where that cannot be seen. Children (`.cold`) are code of their own: look at
+    /// their instructions' [`Insn::flow`].
+    fn loops_to_entry(&self, code: &[u8]) -> bool {
+        let insns = self.decode(code);
+        let whole = insns.last().map_or(0, |last| last.end) == code.len();
+        !whole || insns.iter().any(|insn| matches!(insn.flow, Flow::Jump { target: Some(0) | None, .. }))
+    }
 
     // ---- entry jumps ----
     /// Bytes of a landing pad (`endbr64`, `bti c`) at the start of `code`, which stay in place.

@@ -2,7 +2,7 @@
 //! loongarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
-use crate::{Arch, Call, JumpError, Regs, RelocRow, RemoteAddr, Stub};
+use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, Stub};
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
 const RESULT: usize = 4;
@@ -36,11 +36,8 @@ impl Arch for LoongArch64 {
     fn relocations(&self) -> &'static [RelocRow] {
         &[]
     }
-    fn loops_to_entry(&self, _code: &[u8]) -> bool {
-        true // unknown: the cautious answer
-    }
-    fn is_branch_field(&self, _code: &[u8], _offset: usize) -> bool {
-        false
+    fn decode(&self, _code: &[u8]) -> Vec<Insn> {
+        Vec::new() // nothing is known of any place: whoever asks must refuse
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {

@@ -3,8 +3,8 @@
 //! the instruction. Facts: System V ABI, AMD64 Architecture Processor Supplement (<https://gitlab.com/x86-psABIs/x86-64-ABI>),
 //! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
 
-use crate::{Arch, Call, Field, Formula, JumpError, Range, Regs, RelocRow, RemoteAddr, Stub};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use crate::{Arch, Call, Field, Flow, Formula, Insn, JumpError, Range, Regs, RelocRow, RemoteAddr, Stub};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 #[derive(Debug)]
 pub(crate) struct X86_64;
@@ -156,29 +156,33 @@ impl Arch for X86_64 {
         RELOCATIONS
     }
 
-    fn loops_to_entry(&self, code: &[u8]) -> bool {
+    fn decode(&self, code: &[u8]) -> Vec<Insn> {
         let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+        let mut insns = Vec::new();
         let mut insn = Instruction::default();
         while decoder.can_decode() {
+            let start = decoder.position();
             decoder.decode_out(&mut insn);
-            let branch =
-                matches!(insn.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
-            if branch && insn.is_jcc_short_or_near() | insn.is_jmp_short_or_near() && insn.near_branch_target() == 0 {
-                return true;
+            if insn.is_invalid() {
+                break;
             }
+            let direct = matches!(insn.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32 | OpKind::NearBranch16);
+            // A direct branch has its displacement where other instructions have an immediate.
+            let field = direct.then(|| start + decoder.get_constant_offsets(&insn).immediate_offset());
+            let target = direct.then(|| insn.near_branch_target() as i64);
+            let flow = match insn.flow_control() {
+                FlowControl::Call | FlowControl::IndirectCall => Flow::Call { field, target },
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => Flow::Jump { field, target },
+                // jmp *slot(%rip), as -fno-plt makes it; a switch has its table's index in a register.
+                FlowControl::IndirectBranch if insn.is_ip_rel_memory_operand() => Flow::TailCall,
+                FlowControl::IndirectBranch => Flow::Jump { field: None, target: None },
+                // xbegin's destination is where an aborted transaction goes on.
+                FlowControl::XbeginXabortXend if direct => Flow::Jump { field, target },
+                _ => Flow::Next,
+            };
+            insns.push(Insn { start, end: decoder.position(), flow });
         }
-        false
-    }
-
-    fn is_branch_field(&self, code: &[u8], offset: usize) -> bool {
-        let before = |n: usize| offset.checked_sub(n).and_then(|i| code.get(i)).copied();
-        match before(1) {
-            // call rel32, jmp rel32
-            Some(0xe8 | 0xe9) => true,
-            // jcc rel32: 0f 80..8f
-            Some(0x80..=0x8f) => before(2) == Some(0x0f),
-            _ => false,
-        }
+        insns
     }
 
     fn landing_pad_len(&self, code: &[u8]) -> usize {
@@ -304,5 +308,83 @@ impl Arch for X86_64 {
             regs.words[RAX] = (-ERESTARTNOHAND) as u64;
         }
         cured
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each instruction of `code` is, from its bytes as an assembler's listing shows them.
+    fn flows(code: &[u8]) -> Vec<(usize, usize, Flow)> {
+        X86_64.decode(code).into_iter().map(|i| (i.start, i.end, i.flow)).collect()
+    }
+
+    #[test]
+    fn instructions_and_where_they_lead() {
+        use Flow::*;
+        let jump = |field, target| Jump { field: Some(field), target: Some(target) };
+        let call = |field, target| Call { field: Some(field), target: Some(target) };
+        let (indirect_jump, indirect_call) = (Jump { field: None, target: None }, Call { field: None, target: None });
+        for (text, bytes, flow) in [
+            ("call", &[0xe8, 0, 0, 0, 0][..], call(1, 5)),
+            ("jmp rel32", &[0xe9, 0xfb, 0xff, 0xff, 0xff], jump(1, 0)),
+            ("jmp rel8", &[0xeb, 0xfe], jump(1, 0)),
+            ("bnd jmp", &[0xf2, 0xe9, 1, 0, 0, 0], jump(2, 7)),
+            ("jne rel32", &[0x0f, 0x85, 0, 1, 0, 0], jump(2, 0x106)),
+            ("je rel8", &[0x74, 0x10], jump(1, 0x12)),
+            ("jrcxz", &[0xe3, 0xfe], jump(1, 0)),
+            ("loop", &[0xe2, 0xfe], jump(1, 0)),
+            ("xbegin", &[0xc7, 0xf8, 0, 0, 0, 0], jump(2, 6)),
+            ("jmp *slot(%rip)", &[0xff, 0x25, 0, 0, 0, 0], TailCall),
+            ("jmp *%rax", &[0xff, 0xe0], indirect_jump),
+            ("notrack jmp *%rax", &[0x3e, 0xff, 0xe0], indirect_jump),
+            ("jmp *table(,%rax,8)", &[0xff, 0x24, 0xc5, 0, 0, 0, 0], indirect_jump),
+            ("call *slot(%rip)", &[0xff, 0x15, 0, 0, 0, 0], indirect_call),
+            ("ret", &[0xc3], Next),
+            ("movl $imm,sym(%rip)", &[0xc7, 0x05, 0, 0, 0, 0, 0xe8, 0, 0, 0], Next),
+        ] {
+            assert_eq!(flows(bytes), [(0, bytes.len(), flow)], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_byte_before_a_field_makes_no_call() {
+        // c6 05 <rel32> e8    movb $0xe8,sym(%rip)
+        // 48 c7 c0 <imm32>    mov $sym,%rax
+        // 05 <imm32>          add $sym,%eax, behind the immediate e8 of: 3c e8  cmp $0xe8,%al
+        // e8 <rel32>          call
+        let code = [
+            &[0xc6, 0x05, 0, 0, 0, 0, 0xe8][..],
+            &[0x48, 0xc7, 0xc0, 0, 0, 0, 0],
+            &[0x3c, 0xe8],
+            &[0x05, 0, 0, 0, 0],
+            &[0xe8, 0, 0, 0, 0],
+        ]
+        .concat();
+        let fields: Vec<usize> = (0..code.len()).filter(|offset| X86_64.is_branch_field(&code, *offset)).collect();
+        assert_eq!(fields, [22]);
+        let insns = X86_64.decode(&code);
+        let ends = [2, 10, 17, 22].map(|field| Insn::containing(&insns, field).map(|insn| insn.end));
+        assert_eq!(ends, [Some(7), Some(14), Some(21), Some(26)]);
+        assert_eq!(Insn::containing(&insns, code.len()), None);
+    }
+
+    #[test]
+    fn loops_to_the_entry() {
+        for (text, code, loops) in [
+            ("jmp entry", &[0x90, 0xeb, 0xfd][..], true),
+            ("jne entry, near", &[0x0f, 0x85, 0xfa, 0xff, 0xff, 0xff, 0xc3], true),
+            ("loop entry", &[0xe2, 0xfe], true),
+            ("jmp entry+1", &[0x90, 0x90, 0xeb, 0xfd], false),
+            ("recursive call entry: its return address is on the stack", &[0xe8, 0xfb, 0xff, 0xff, 0xff, 0xc3], false),
+            ("switch: its table may hold the entry", &[0xff, 0xe0], true),
+            ("tail call through a slot", &[0xff, 0x25, 0, 0, 0, 0], false),
+            ("no instruction", &[0x90, 0x06], true),
+            ("cut short", &[0xe9, 0, 0], true),
+            ("ret", &[0xc3], false),
+        ] {
+            assert_eq!(X86_64.loops_to_entry(code), loops, "{text}");
+        }
     }
 }
