@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod linesync;
 pub mod linkmap;
 pub mod model;
 pub mod object;
