@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A running process: who it is, what it has loaded, how it is stopped, looked at, changed and let go. Everything
+//! that talks to the kernel is here; nothing here knows what a patch is.
+//!
+//! A [`Process`] is read at any time. It is *changed* only through two guards, which exist only inside a closure:
+//!
+//! * [`Process::remote`] holds one thread and makes `mmap`/`munmap` calls in it ([`Remote`]);
+//! * [`Process::stop`] holds all threads, after proving that none is inside given code ([`Quiet`]).
+//!
+//! Both run on a thread of their own: when that thread ends, however it ends, the kernel lets go of every thread it
+//! still holds. Errors change nothing, and threads go on as if they had not been stopped.
+//!
+//! ```ignore
+//! pub struct Suspect { name: String, start: RemoteAddr, end: RemoteAddr, at_start: bool }  // v is inside when start < v <= end, or v == start where `at_start`
+//! pub struct Check { suspects: Vec<Suspect>, unwinder: Unwinder }
+//! Unwinder::new(&Process, &[Module], &[(RemoteAddr range of .eh_frame in memory, text range)]) -> Unwinder
+//! Process::remote(&self, max_stop, |remote: &mut Remote<'_>| -> R) -> Result<R, Error>
+//!   Remote::map(addr, len, Protection) -> Result<(), Error>; Remote::unmap(addr, len); Remote::write(addr, &[u8])
+//! Process::stop(&self, max_stop, &Check, |quiet: &Quiet<'_>| -> R) -> Result<(R, Timings), Error>   // Error::Busy { threads } when somebody is inside
+//!   Quiet::write(addr, &[u8]); reads through the Process as ever
+//! Process::look_again(&self, max_stop, &Check, &[BusyThread]) -> Result<Vec<BusyThread>, Error>     // looks only at these threads
+//! ```
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod error;
+mod maps;
+mod module;
+mod sys;
+mod task;
+
+pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
+pub use maps::{Mapping, Maps, Wish};
+pub use module::{Dynamic, Module, Role, Segment, Tls};
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, Instant};
+use ulp_arch::{Arch, RemoteAddr};
+
+/// `AT_PHENT` of a 64-bit program: the size of its program headers.
+const PHENT_64: u64 = 56;
+const AT_PHENT: u64 = 4;
+const AT_ENTRY: u64 = 9;
+const AT_SYSINFO_EHDR: u64 = 33;
+
+/// A process, known by a descriptor and its memory: its number may be used again, these cannot.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    arch: &'static dyn Arch,
+    pidfd: OwnedFd,
+    start_time: u64,
+    directory: File,
+    memory: File,
+    auxv: Vec<(u64, u64)>,
+}
+
+/// The advisory lock of one process; given back when dropped.
+#[derive(Debug)]
+pub struct Lock<'a>(&'a Process);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        sys::unlock(self.0.directory.as_fd());
+    }
+}
+
+impl Process {
+    /// Finds a process and opens its memory. Changes and stops nothing.
+    pub fn open(pid: i32) -> Result<Self, Error> {
+        let arch =
+            ulp_arch::host().filter(|a| a.supported()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
+        if pid <= 0 {
+            return Err(Error::NoProcess { pid });
+        }
+        let Ok(status) = task::Status::read(pid, pid) else { return Err(Error::NoProcess { pid }) };
+        if status.tgid != pid {
+            return Err(Error::IsThread { pid, tgid: status.tgid });
+        }
+        let pidfd = sys::pidfd_open(pid).map_err(|_| Error::NoProcess { pid })?;
+        let stat = task::Stat::read(pid, pid).ok_or(Error::NoProcess { pid })?;
+        if stat.kernel_thread() {
+            return Err(Error::KernelThread { pid });
+        }
+        let path = format!("/proc/{pid}");
+        let directory = File::open(&path).map_err(|source| Error::Proc { path, source })?;
+        // Any living thread will do: the first one may have ended.
+        let tid = task::living(pid)?;
+        let path = format!("/proc/{pid}/task/{tid}/mem");
+        let memory = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+                return Err(Error::NoPermission { pid, reason: task::why_denied(pid, &status) });
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Gone { pid }),
+            Err(source) => return Err(Error::Proc { path, source }),
+        };
+        task::refuse_traced(pid, tid)?;
+        let auxv = task::auxv(pid, tid)?;
+        if !auxv.contains(&(AT_PHENT, PHENT_64)) {
+            return Err(Error::Not64Bit { pid });
+        }
+        let process = Self { pid, arch, pidfd, start_time: stat.start_time, directory, memory, auxv };
+        // The number was not used again between our looks.
+        match task::Stat::read(pid, pid) {
+            Some(again) if again.start_time == process.start_time && process.is_alive() => Ok(process),
+            _ => Err(Error::Gone { pid }),
+        }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot: together with the number, its name among all processes.
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// The name of its first thread.
+    pub fn comm(&self) -> String {
+        task::comm(self.pid, self.pid)
+    }
+
+    /// Its processor.
+    pub fn arch(&self) -> &'static dyn Arch {
+        self.arch
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        !sys::pidfd_ended(self.pidfd.as_fd())
+    }
+
+    /// Takes the lock that keeps two appliers from working on one process, waiting for it as long as told.
+    pub fn lock(&self, wait: Duration) -> Result<Lock<'_>, Error> {
+        let deadline = Instant::now() + wait;
+        loop {
+            match sys::try_lock(self.directory.as_fd()) {
+                Ok(true) => return Ok(Lock(self)),
+                Ok(false) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                Ok(false) => return Err(Error::Locked { pid: self.pid }),
+                Err(source) => return Err(Error::System { what: "lock the process", source }),
+            }
+        }
+    }
+
+    /// The user that owns it, for the audit line.
+    pub fn owner(&self) -> Option<u32> {
+        self.directory.metadata().ok().map(|m| m.uid())
+    }
+
+    /// Its mappings now.
+    pub fn maps(&self) -> Result<Maps, Error> {
+        let tid = task::living(self.pid)?;
+        let text = task::read_file(self.pid, tid, "maps")?;
+        let bad =
+            || Error::Proc { path: format!("/proc/{}/maps", self.pid), source: io::ErrorKind::InvalidData.into() };
+        let mut maps = Maps::parse(&text).ok_or_else(bad)?;
+        maps.start_brk = task::Stat::read(self.pid, tid).map_or(0, |s| s.start_brk);
+        if let Some(min) = fs::read_to_string("/proc/sys/vm/mmap_min_addr").ok().and_then(|t| t.trim().parse().ok()) {
+            maps.min_addr = u64::max(min, 65536);
+        }
+        Ok(maps)
+    }
+
+    /// The ELF files that are loaded, read from memory; the kernel's own (vdso) is among them with its role.
+    pub fn modules(&self, maps: &Maps) -> Result<Vec<Module>, Error> {
+        let find = |key| self.auxv.iter().find(|(k, _)| *k == key).map_or(0, |(_, v)| *v);
+        module::find(self, maps, find(AT_ENTRY), find(AT_SYSINFO_EHDR))
+    }
+
+    /// Reads memory. This is the memory of the program that ran when the process was opened: after an exec it is gone.
+    pub fn read(&self, addr: RemoteAddr, buffer: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_exact_at(buffer, addr.0).map_err(|source| {
+            if self.is_alive() {
+                Error::Read { addr, len: buffer.len(), source }
+            } else {
+                Error::Gone { pid: self.pid }
+            }
+        })
+    }
+
+    /// Reads `len` bytes.
+    pub fn read_vec(&self, addr: RemoteAddr, len: usize) -> Result<Vec<u8>, Error> {
+        let mut buffer = vec![0; len];
+        self.read(addr, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Reads one little-endian word.
+    pub fn read_u64(&self, addr: RemoteAddr) -> Result<u64, Error> {
+        let mut word = [0; 8];
+        self.read(addr, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    /// Writes memory, also read-only mappings (which become private copies). `tid` is a thread that is stopped by
+    /// the calling thread; kernels that forbid writing through the file still let a tracer poke words.
+    fn write(&self, tid: i32, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
+        let failed = |source| Error::Write { addr, len: bytes.len(), source };
+        match self.memory.write_all_at(bytes, addr.0) {
+            Ok(()) => Ok(()),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EFAULT | libc::EPERM | libc::EACCES)) => {
+                self.poke(tid, addr, bytes).map_err(failed)
+            }
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn poke(&self, tid: i32, addr: RemoteAddr, bytes: &[u8]) -> io::Result<()> {
+        let first = addr.0 & !7;
+        let mut at = first;
+        let end = addr.0.saturating_add(bytes.len() as u64);
+        while at < end {
+            let mut word = [0; 8];
+            self.memory.read_exact_at(&mut word, at)?;
+            for (i, byte) in (at..).zip(word.iter_mut()) {
+                let new = i.checked_sub(addr.0).and_then(|n| bytes.get(usize::try_from(n).ok()?));
+                *byte = new.copied().unwrap_or(*byte);
+            }
+            sys::poke(tid, at, u64::from_le_bytes(word))?;
+            at = at.saturating_add(8);
+        }
+        Ok(())
+    }
+}

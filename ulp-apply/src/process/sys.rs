@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The kernel calls, and the only unsafe code of this crate. Every function here is one system call with its
+//! arguments checked and its result turned into a value; none keeps a pointer after it returns. Raw requests are
+//! used throughout because the libraries know neither real-time signals in a wait status nor every architecture's
+//! register sets.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use ulp_arch::Regs;
+
+const SETREGSET: i64 = 0x4205;
+const GETREGSET: i64 = 0x4204;
+const SEIZE: i64 = 0x4206;
+const INTERRUPT: i64 = 0x4207;
+const GETEVENTMSG: i64 = 0x4201;
+const SETOPTIONS: i64 = 0x4200;
+const SECCOMP_GET_FILTER: i64 = 0x420c;
+const GET_RSEQ_CONFIGURATION: i64 = 0x420f;
+const POKEDATA: i64 = 5;
+const CONT: i64 = 7;
+const DETACH: i64 = 17;
+const SYSCALL: i64 = 24;
+const NT_PRSTATUS: usize = 1;
+const EVENT_STOP: i32 = 128;
+
+/// Options of SEIZE: what is born of a traced thread is reported, and system call stops can be told from traps.
+pub const TRACE_BIRTHS: usize = TRACE_SYSGOOD | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4; // fork, vfork, clone, exec
+/// Only mark system call stops.
+pub const TRACE_SYSGOOD: usize = 1;
+/// Let the thread's system calls past seccomp while it is traced.
+pub const SUSPEND_SECCOMP: usize = 1 << 21;
+
+/// Events of [`Wait::Event`].
+pub mod event {
+    pub const FORK: i32 = 1;
+    pub const VFORK: i32 = 2;
+    pub const CLONE: i32 = 3;
+    pub const EXEC: i32 = 4;
+}
+
+/// What a wait status says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// The thread is no more.
+    Ended,
+    /// Stopped because we asked, or by a group-stop.
+    Stop,
+    /// Stopped before or after a system call.
+    Syscall,
+    /// Stopped before this signal is delivered.
+    Signal(i32),
+    /// Stopped by a traced event.
+    Event(i32),
+}
+
+impl Wait {
+    fn decode(status: i32) -> Self {
+        if status & 0xff != 0x7f {
+            return Self::Ended;
+        }
+        match (status >> 16, status >> 8 & 0xff) {
+            (EVENT_STOP, _) => Self::Stop,
+            (0, s) if s == libc::SIGTRAP | 0x80 => Self::Syscall,
+            (0, s) => Self::Signal(s),
+            (e, _) => Self::Event(e),
+        }
+    }
+}
+
+fn ptrace(request: i64, tid: i32, addr: usize, data: usize) -> io::Result<i64> {
+    // SAFETY: the callers in this file pass, for each request, either plain numbers or a pointer to a live local
+    // value of the size that the request writes or reads; the kernel touches no other memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, i64::from(tid), addr, data) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Begins to trace a thread without stopping it.
+pub fn seize(tid: i32, options: usize) -> io::Result<()> {
+    ptrace(SEIZE, tid, 0, options).map(drop)
+}
+
+/// Asks a seized thread to stop.
+pub fn interrupt(tid: i32) -> io::Result<()> {
+    ptrace(INTERRUPT, tid, 0, 0).map(drop)
+}
+
+/// Lets a stopped thread go on, delivering a signal unless it is 0.
+pub fn cont(tid: i32, signal: i32) -> io::Result<()> {
+    ptrace(CONT, tid, 0, signal as usize).map(drop)
+}
+
+/// Lets a stopped thread go on to the next system call stop.
+pub fn cont_to_syscall(tid: i32) -> io::Result<()> {
+    ptrace(SYSCALL, tid, 0, 0).map(drop)
+}
+
+/// Lets a stopped thread go, delivering a signal unless it is 0. A group-stop it was in holds on.
+pub fn detach(tid: i32, signal: i32) -> io::Result<()> {
+    ptrace(DETACH, tid, 0, signal as usize).map(drop)
+}
+
+/// Changes the options of a stopped thread.
+pub fn set_options(tid: i32, options: usize) -> io::Result<()> {
+    ptrace(SETOPTIONS, tid, 0, options).map(drop)
+}
+
+/// The message of an event stop: the number of the thread or process that was born.
+pub fn event_message(tid: i32) -> io::Result<i32> {
+    let mut message: libc::c_ulong = 0;
+    ptrace(GETEVENTMSG, tid, 0, (&raw mut message) as usize)?;
+    i32::try_from(message).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// The general registers of a stopped thread. An error of kind `InvalidData` means a set of another size: a 32-bit thread.
+pub fn get_regs(tid: i32, words: usize) -> io::Result<Regs> {
+    let mut regs = Regs::zeroed(words);
+    let mut iov = libc::iovec { iov_base: regs.words.as_mut_ptr().cast(), iov_len: regs.len * 8 };
+    ptrace(GETREGSET, tid, NT_PRSTATUS, (&raw mut iov) as usize)?;
+    if iov.iov_len == regs.len * 8 { Ok(regs) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Sets the general registers of a stopped thread.
+pub fn set_regs(tid: i32, regs: &Regs) -> io::Result<()> {
+    let mut words = regs.words;
+    let len = regs.len.min(words.len()) * 8;
+    let mut iov = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: len };
+    ptrace(SETREGSET, tid, NT_PRSTATUS, (&raw mut iov) as usize).map(drop)
+}
+
+/// Writes one word into the memory of a stopped thread, also where its mapping is read-only.
+pub fn poke(tid: i32, addr: u64, word: u64) -> io::Result<()> {
+    ptrace(POKEDATA, tid, addr as usize, word as usize).map(drop)
+}
+
+/// One instruction of a seccomp filter: `struct sock_filter`.
+pub type BpfWords = [u8; 8];
+
+/// The seccomp filter number `index` (the newest is 0) of a stopped thread; `None` past the last.
+pub fn seccomp_filter(tid: i32, index: usize) -> io::Result<Option<Vec<BpfWords>>> {
+    let len = match ptrace(SECCOMP_GET_FILTER, tid, index, 0) {
+        Ok(len) => usize::try_from(len).unwrap_or(0),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut program = vec![[0u8; 8]; len];
+    // The filter cannot change while the thread is stopped and filters are only ever added in front of a running one.
+    let again = ptrace(SECCOMP_GET_FILTER, tid, index, program.as_mut_ptr() as usize)?;
+    if usize::try_from(again) == Ok(len) { Ok(Some(program)) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Address of the thread's restartable sequence area, 0 where it has none.
+pub fn rseq_area(tid: i32) -> io::Result<u64> {
+    // struct ptrace_rseq_configuration: u64 pointer, u32 size, u32 signature, u32 flags, u32 pad
+    let mut config = [0u64; 3];
+    let size = size_of_val(&config);
+    ptrace(GET_RSEQ_CONFIGURATION, tid, size, config.as_mut_ptr() as usize)?;
+    let [pointer, ..] = config;
+    Ok(pointer)
+}
+
+/// What the thread has to report, `None` when nothing yet. Never blocks, and never takes another child's status.
+pub fn wait(tid: i32) -> io::Result<Option<Wait>> {
+    let mut status = 0;
+    // SAFETY: `status` is a live local which the kernel writes once.
+    let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+    match result {
+        0 => Ok(None),
+        r if r == tid => Ok(Some(Wait::decode(status))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives the processor to whoever waits for it.
+pub fn yield_now() {
+    std::thread::yield_now();
+}
+
+/// Makes this thread's short sleeps short: the default slack of 50 us would be the largest part of a pause.
+pub fn short_sleeps() {
+    // SAFETY: plain numbers only; failure leaves the default.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0) };
+}
+
+/// A descriptor for a process.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, i64::from(pid), 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the process behind a descriptor has ended.
+pub fn pidfd_ended(fd: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live pollfd, and a timeout of zero.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents != 0
+}
+
+/// Whether two processes share their memory; `None` where the kernel cannot tell.
+pub fn same_memory(a: i32, b: i32) -> Option<bool> {
+    const KCMP_VM: i64 = 1;
+    // SAFETY: plain numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, i64::from(a), i64::from(b), KCMP_VM, 0, 0) };
+    if result < 0 { None } else { Some(result == 0) }
+}
+
+/// Reads many ranges of another process, one behind the other, into `buffer`; the bytes that were read before the
+/// first unreadable page are counted.
+pub fn read_ranges(pid: i32, buffer: &mut [u8], ranges: &[(u64, usize)]) -> io::Result<usize> {
+    let total = ranges.iter().try_fold(0usize, |sum, r| sum.checked_add(r.1)).unwrap_or(usize::MAX);
+    if total > buffer.len() || ranges.len() > 1024 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: total };
+    let remote: Vec<_> = ranges.iter().map(|r| libc::iovec { iov_base: r.0 as *mut c_void, iov_len: r.1 }).collect();
+    // SAFETY: `local` describes at most the whole of `buffer`, checked above; the remote addresses are never
+    // dereferenced by us.
+    let read =
+        unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), remote.len() as libc::c_ulong, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// The mapping that holds `addr`, asked of an open maps file: start and end. `Unsupported` before Linux 6.11.
+pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64, u64)>> {
+    // struct procmap_query, 104 bytes, all fields 0 but: size, query_flags (offset 8), query_addr (16);
+    // the answer: vma_start (24), vma_end (32).
+    const QUERY: libc::c_ulong = 0xc068_6611;
+    let mut query = [0u64; 13];
+    if let [size, _flags, at, ..] = &mut query {
+        (*size, *at) = (104, addr);
+    }
+    // SAFETY: the request number encodes a size of 104 bytes, which is the size of `query`.
+    let result = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, query.as_mut_ptr()) };
+    let [_, _, _, start, end, ..] = query;
+    if result == 0 {
+        return Ok(Some((start, end)));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Ok(None),
+        Some(libc::ENOTTY) => Err(io::ErrorKind::Unsupported.into()),
+        _ => Err(error),
+    }
+}
+
+/// Our effective user.
+pub fn effective_user() -> u32 {
+    // SAFETY: always succeeds and touches no memory.
+    unsafe { libc::geteuid() }
+}
+
+/// Takes the advisory lock on an open file or directory; false when somebody else has it.
+pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: plain numbers only.
+    if unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// Gives that lock back.
+pub fn unlock(fd: BorrowedFd<'_>) {
+    // SAFETY: plain numbers only.
+    unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };
+}
