@@ -7,11 +7,13 @@
 
 mod aarch64;
 mod addr;
+mod detail;
 mod loongarch64;
 mod reloc;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
+pub use detail::{InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow};
 
 use core::fmt;
@@ -164,6 +166,16 @@ pub trait Arch: Sync + fmt::Debug {
         let insns = self.decode(code);
         let whole = insns.last().map_or(0, |last| last.end) == code.len();
         !whole || insns.iter().any(|insn| matches!(insn.flow, Flow::Jump { target: Some(0) | None, .. }))
+    }
+
+    /// The instruction at `at` of `code`; `None` when it is not one, or instructions cannot be told apart yet.
+    fn detail(&self, _code: &[u8], _at: usize) -> Option<InsnDetail> {
+        None
+    }
+    /// How many bytes before the start and behind the end of a relocation's field the linker may rewrite when it finds a
+    /// shorter way to the symbol.
+    fn relaxed_around(&self, _r_type: u32) -> (usize, usize) {
+        (0, 0)
     }
 
     // ---- entry jumps ----

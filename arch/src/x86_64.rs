@@ -3,8 +3,10 @@
 //! the instruction. Facts: System V ABI, AMD64 Architecture Processor Supplement (<https://gitlab.com/x86-psABIs/x86-64-ABI>),
 //! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
 
-use crate::{Arch, Call, Field, Flow, Formula, Insn, JumpError, Range, Regs, RelocRow, RemoteAddr, Stub};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use crate::{
+    Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow, RemoteAddr, Stub,
+};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 #[derive(Debug)]
 pub(crate) struct X86_64;
@@ -183,6 +185,41 @@ impl Arch for X86_64 {
             insns.push(Insn { start, end: decoder.position(), flow });
         }
         insns
+    }
+
+    fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {
+        let mut decoder = Decoder::with_ip(64, code.get(at..)?, u64::try_from(at).ok()?, DecoderOptions::NONE);
+        let insn = decoder.decode();
+        if insn.is_invalid() {
+            return None;
+        }
+        let fields = decoder.get_constant_offsets(&insn);
+        let branch = (insn.is_jcc_short_or_near() || insn.is_jmp_short_or_near() || insn.is_call_near())
+            .then(|| (insn.mnemonic() as u16, insn.near_branch_target() as i64));
+        let pc_relative = (insn.is_ip_rel_memory_operand() && fields.has_displacement()).then(|| PcRelative {
+            at: fields.displacement_offset(),
+            len: fields.displacement_size(),
+            target: insn.ip_rel_memory_address() as i64,
+            taken: insn.mnemonic() == Mnemonic::Lea,
+        });
+        Some(InsnDetail { len: insn.len(), nop: insn.mnemonic() == Mnemonic::Nop, branch, pc_relative })
+    }
+
+    fn relaxed_around(&self, r_type: u32) -> (usize, usize) {
+        // psABI B.2, and the linker's TLS optimisations (chapter 11 of "ELF handling for thread-local storage").
+        match r_type {
+            // TLSGD: the whole sequence of lea and call __tls_get_addr becomes a load of %fs:0 and an add.
+            19 => (4, 8),
+            // TLSLD likewise.
+            20 => (3, 6),
+            // GOTTPOFF, GOTPC32_TLSDESC, REX_GOTPCRELX: the instruction in front of the field changes, REX prefix too.
+            22 | 34 | 42 => (3, 0),
+            // TLSDESC_CALL: `call *(%rax)` becomes a two-byte nop.
+            35 => (0, 2),
+            // GOTPCRELX: `jmp *sym@GOTPCREL(%rip)` becomes `jmp sym; nop`.
+            41 => (2, 0),
+            _ => (0, 0),
+        }
     }
 
     fn landing_pad_len(&self, code: &[u8]) -> usize {
@@ -386,5 +423,59 @@ mod tests {
         ] {
             assert_eq!(X86_64.loops_to_entry(code), loops, "{text}");
         }
+    }
+}
+
+#[cfg(test)]
+mod detail_tests {
+    use super::*;
+
+    #[test]
+    fn tells_branches_addresses_and_padding() {
+        // Bytes are the GNU assembler's.
+        let lea = Some(PcRelative { at: 3, len: 4, target: 7 + 0x10, taken: true });
+        let mov = Some(PcRelative { at: 3, len: 4, target: 7 - 7, taken: false });
+        let store = Some(PcRelative { at: 2, len: 4, target: 10 + 0x10, taken: false });
+        let jmp = Mnemonic::Jmp as u16;
+        let rows: [(&str, &[u8], InsnDetail); 8] = [
+            ("jmp short", &[0xeb, 0x02], InsnDetail { len: 2, nop: false, branch: Some((jmp, 4)), pc_relative: None }),
+            (
+                "jmp near",
+                &[0xe9, 2, 0, 0, 0],
+                InsnDetail { len: 5, nop: false, branch: Some((jmp, 7)), pc_relative: None },
+            ),
+            (
+                "call",
+                &[0xe8, 0xfb, 0xff, 0xff, 0xff],
+                InsnDetail { len: 5, nop: false, branch: Some((Mnemonic::Call as u16, 0)), pc_relative: None },
+            ),
+            (
+                "lea 0x10(%rip),%rdi",
+                &[0x48, 0x8d, 0x3d, 0x10, 0, 0, 0],
+                InsnDetail { len: 7, nop: false, branch: None, pc_relative: lea },
+            ),
+            (
+                "mov -7(%rip),%rdi",
+                &[0x48, 0x8b, 0x3d, 0xf9, 0xff, 0xff, 0xff],
+                InsnDetail { len: 7, nop: false, branch: None, pc_relative: mov },
+            ),
+            (
+                "movl $1,0x10(%rip)",
+                &[0xc7, 0x05, 0x10, 0, 0, 0, 1, 0, 0, 0],
+                InsnDetail { len: 10, nop: false, branch: None, pc_relative: store },
+            ),
+            (
+                "nopw 0(%rax,%rax,1)",
+                &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+                InsnDetail { len: 6, nop: true, branch: None, pc_relative: None },
+            ),
+            ("ret", &[0xc3], InsnDetail { len: 1, nop: false, branch: None, pc_relative: None }),
+        ];
+        for (name, bytes, want) in rows {
+            assert_eq!(X86_64.detail(bytes, 0), Some(want), "{name}");
+            assert_eq!(X86_64.detail(&bytes[..bytes.len() - 1], 0), None, "{name}, cut");
+        }
+        assert_eq!(X86_64.detail(&[0x06], 0), None, "no instruction");
+        assert_eq!(X86_64.detail(&[0xc3], 2), None, "outside");
     }
 }
