@@ -5,6 +5,35 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use ulp_format::Identity;
 
+/// Why the street ended before its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// The fix changes nothing in the target; the sentences say why.
+    NoChange(Vec<String>),
+    /// It cannot be done safely: all the reasons that were found.
+    Refused(Vec<Refusal>),
+    /// Something did not work.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(vec![refusal])
+    }
+}
+
 /// What the user asked for: the command line, checked, with defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -109,6 +138,17 @@ pub struct Refusal {
     pub symbol: Option<String>,
     pub message: String,
     pub advice: String,
+}
+
+impl Refusal {
+    pub fn new(code: Code, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { code, symbol: None, message: message.into(), advice: advice.into() }
+    }
+
+    /// The same refusal, about this symbol, file or type.
+    pub fn about(self, symbol: impl Into<String>) -> Self {
+        Self { symbol: Some(symbol.into()), ..self }
+    }
 }
 
 /// Stable refusal codes (docs/refusals.md lists them).

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Proves which linked file of the build is the production binary: the same build-id, or the same loaded bytes. In both
+//! grades the rebuilt file's symbols are the production file's symbols. What cannot be proved is refused.
+
+use crate::model::{Code, Refusal, Stop};
+use anyhow::{Context, Result, anyhow};
+use object::{Object, ObjectSection, SectionFlags, SectionKind};
+use std::fs;
+use std::path::{Path, PathBuf};
+use ulp_format::Identity;
+
+/// What identity needs to know of an ELF file.
+pub struct Facts {
+    pub path: PathBuf,
+    pub build_id: Option<String>,
+    /// Allocated sections in address order.
+    sections: Vec<Section>,
+}
+
+struct Section {
+    name: String,
+    address: u64,
+    size: u64,
+    /// Empty for zero data.
+    bytes: Vec<u8>,
+}
+
+const ID_NOTE: &str = ".note.gnu.build-id";
+
+/// Reads a linked ELF file.
+pub fn read(path: &Path) -> Result<Facts> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = object::File::parse(&*bytes).map_err(|e| anyhow!("{} is not an ELF file: {e}", path.display()))?;
+    if !matches!(file.kind(), object::ObjectKind::Executable | object::ObjectKind::Dynamic) {
+        return Err(anyhow!("{} is neither a program nor a shared library", path.display()));
+    }
+    let damaged = |e: object::Error| anyhow!("{} is damaged: {e}", path.display());
+    let id = file.build_id().map_err(damaged)?;
+    let mut sections = Vec::new();
+    for section in file.sections() {
+        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
+        if !sh_flags.contains(object::elf::SHF_ALLOC) {
+            continue;
+        }
+        let zero = matches!(section.kind(), SectionKind::UninitializedData | SectionKind::UninitializedTls);
+        sections.push(Section {
+            name: section.name().map_err(damaged)?.to_string(),
+            address: section.address(),
+            size: section.size(),
+            bytes: if zero { Vec::new() } else { section.data().map_err(damaged)?.to_vec() },
+        });
+    }
+    sections.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
+    let hex = |id: &[u8]| id.iter().map(|b| format!("{b:02x}")).collect();
+    Ok(Facts { path: path.to_owned(), build_id: id.map(hex), sections })
+}
+
+/// The first loaded byte in which two files differ, build-id notes apart; `None` when there is none.
+pub fn difference(production: &Facts, rebuilt: &Facts) -> Option<String> {
+    let of = |facts: &Facts| facts.sections.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    let (a, b) = (of(production), of(rebuilt));
+    if a.is_empty() || b.is_empty() {
+        return Some("one of them has no sections".into());
+    }
+    for pair in production.sections.iter().zip(&rebuilt.sections) {
+        let (old, new) = pair;
+        if old.name != new.name {
+            return Some(format!("the one has a section {} where the other has {}", old.name, new.name));
+        }
+        if old.address != new.address {
+            return Some(format!(
+                "{} is at {:#x} in the one and at {:#x} in the other",
+                old.name, old.address, new.address
+            ));
+        }
+        if old.size != new.size {
+            return Some(format!("{} has {} bytes in the one and {} in the other", old.name, old.size, new.size));
+        }
+        if old.name != ID_NOTE && old.bytes != new.bytes {
+            let at = old.bytes.iter().zip(&new.bytes).position(|(a, b)| a != b).unwrap_or(0);
+            return Some(format!("{} differs from offset {at:#x} on", old.name));
+        }
+    }
+    (a.len() != b.len()).then(|| format!("the one has {} loaded sections and the other {}", a.len(), b.len()))
+}
+
+/// A linked file of the build that may be the production file.
+pub struct Candidate {
+    /// Where the build put it.
+    pub output: PathBuf,
+    /// Our copy of it.
+    pub kept: PathBuf,
+}
+
+/// Finds the linked file that a production file is, by build-id, then by bytes; files of the same name first.
+pub fn identify<'a>(production: &Path, candidates: &'a [Candidate]) -> Result<(&'a Candidate, Identity), Stop> {
+    let target = read(production)?;
+    let Some(build_id) = &target.build_id else { return Err(no_build_id(production).into()) };
+    let mut order: Vec<&Candidate> = candidates.iter().collect();
+    order.sort_by_key(|c| c.output.file_name() != production.file_name());
+    let mut nearest: Option<(PathBuf, String)> = None;
+    for by_id in [true, false] {
+        for candidate in &order {
+            // Configure scripts link what is no ELF program too.
+            let Ok(rebuilt) = read(&candidate.kept) else { continue };
+            let same_id = rebuilt.build_id.as_ref() == Some(build_id);
+            if same_id != by_id {
+                continue;
+            }
+            match difference(&target, &rebuilt) {
+                None if same_id => return Ok((candidate, Identity::SameBuildId)),
+                None => return Ok((candidate, Identity::SameBytes)),
+                Some(what) => {
+                    if nearest.is_none() {
+                        nearest = Some((candidate.output.clone(), what));
+                    }
+                }
+            }
+        }
+    }
+    let refusal = match nearest {
+        None => Refusal::new(
+            Code::Identity,
+            format!("the build linked nothing that could be {}", production.display()),
+            "check that --build CMD builds it, with GNU ld",
+        ),
+        Some((output, what)) => Refusal::new(
+            Code::Identity,
+            format!(
+                "{} is not what these sources give: compared with {}, {what}",
+                production.display(),
+                output.display()
+            ),
+            "build with production's own compiler, flags and path (--build, --build-path); \
+             a proof function by function is to come",
+        ),
+    };
+    Err(refusal.about(production.display().to_string()).into())
+}
+
+/// The refusal of a file without build-id.
+pub fn no_build_id(path: &Path) -> Refusal {
+    Refusal::new(
+        Code::NoBuildId,
+        format!("{} has no GNU build-id, so a patch cannot be bound to it", path.display()),
+        "link with -Wl,--build-id",
+    )
+    .about(path.display().to_string())
+}
+
+/// Every `--debuginfo` file has to belong to one of the targets.
+pub fn check_debuginfo(debuginfo: &[PathBuf], targets: &[PathBuf]) -> Result<(), Stop> {
+    let ids: Vec<Option<String>> = targets.iter().map(|t| Ok(read(t)?.build_id)).collect::<Result<_>>()?;
+    for path in debuginfo {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = object::File::parse(&*bytes).map_err(|e| anyhow!("{} is not an ELF file: {e}", path.display()))?;
+        let id: Option<String> = file
+            .build_id()
+            .map_err(|e| anyhow!("{} is damaged: {e}", path.display()))?
+            .map(|id| id.iter().map(|b| format!("{b:02x}")).collect());
+        if id.is_none() || !ids.contains(&id) {
+            let wanted: Vec<&str> = ids.iter().flatten().map(String::as_str).collect();
+            return Err(Refusal::new(
+                Code::BuildId,
+                format!(
+                    "{} has build-id {}, the target has {}",
+                    path.display(),
+                    id.as_deref().unwrap_or("none"),
+                    if wanted.is_empty() { "none".into() } else { wanted.join(", ") }
+                ),
+                "give the debug file of exactly this build",
+            )
+            .about(path.display().to_string())
+            .into());
+        }
+    }
+    Ok(())
+}

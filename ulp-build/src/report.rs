@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What people and programs get to read at the end. Results go to standard output, complaints to standard error; a
+//! closed pipe is no error.
+
+use crate::Made;
+use crate::model::{ChangedFile, Request, Stop};
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+use std::io::Write;
+
+/// Tells how it ended.
+pub fn result(request: &Request, result: &Result<Made, Stop>, as_json: bool, verbose: bool) {
+    let text = if as_json { format!("{:#}\n", to_json(request, result)) } else { to_text(result, verbose) };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if as_json {
+        return;
+    }
+    let mut complaints = String::new();
+    match result {
+        Ok(made) => {
+            for warning in &made.built.warnings {
+                complaints.push_str(&format!("warning: {warning}\n"));
+            }
+        }
+        Err(Stop::NoChange(_)) => {}
+        Err(Stop::Refused(refusals)) => {
+            for refusal in refusals {
+                complaints.push_str(&format!("error[{}]: {}\n  {}\n", refusal.code, refusal.message, refusal.advice));
+            }
+        }
+        Err(Stop::Failed(error)) => complaints.push_str(&format!("error: {error:#}\n")),
+    }
+    let _ = std::io::stderr().write_all(complaints.as_bytes());
+}
+
+fn to_text(result: &Result<Made, Stop>, verbose: bool) -> String {
+    match result {
+        Ok(made) => summary(made, verbose),
+        Err(Stop::NoChange(why)) => format!("no change: {}\n", why.join("; ")),
+        Err(_) => String::new(),
+    }
+}
+
+fn summary(made: &Made, verbose: bool) -> String {
+    let mut out = String::new();
+    let mut files: Vec<&ChangedFile> = made.built.changed_files.iter().collect();
+    files.retain(|file| !made.built.unread.contains(&file.path));
+    for file in &files {
+        let (added, removed) = lines(file);
+        out.push_str(&format!("file {} +{added} -{removed}\n", file.path.display()));
+    }
+    if verbose {
+        for path in &made.built.unread {
+            out.push_str(&format!("not part of the build {}\n", path.display()));
+        }
+        for file in files {
+            out.push_str(&source_diff(file));
+        }
+    }
+    for unit in &made.built.units {
+        out.push_str(&format!("recompiled {}\n", unit.source.display()));
+    }
+    out
+}
+
+/// Lines added and removed.
+fn lines(file: &ChangedFile) -> (usize, usize) {
+    let (old, new) = (file.old.as_deref().unwrap_or_default(), file.new.as_deref().unwrap_or_default());
+    let diff = TextDiff::from_lines(old, new);
+    let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+    (count(ChangeTag::Insert), count(ChangeTag::Delete))
+}
+
+fn source_diff(file: &ChangedFile) -> String {
+    let (Some(old), Some(new)) = (&file.old, &file.new) else { return String::new() };
+    let name = file.path.display();
+    TextDiff::from_lines(old, new).unified_diff().header(&format!("a/{name}"), &format!("b/{name}")).to_string()
+}
+
+fn to_json(request: &Request, result: &Result<Made, Stop>) -> Value {
+    match result {
+        Ok(made) => {
+            let files: Vec<Value> = made
+                .built
+                .changed_files
+                .iter()
+                .map(|file| {
+                    let (added, removed) = lines(file);
+                    let built = !made.built.unread.contains(&file.path);
+                    json!({"path": file.path, "added": added, "removed": removed, "built": built})
+                })
+                .collect();
+            json!({
+                "schema": 1, "result": "compiled", "name": request.name, "output": request.output,
+                "files": files, "compiler": made.built.compiler, "warnings": made.built.warnings,
+            })
+        }
+        Err(Stop::NoChange(why)) => json!({"schema": 1, "result": "no-change", "reasons": why}),
+        Err(Stop::Refused(refusals)) => json!({"schema": 1, "result": "refused", "refusals": refusals}),
+        Err(Stop::Failed(error)) => json!({"schema": 1, "result": "failed", "message": format!("{error:#}")}),
+    }
+}
