@@ -25,7 +25,7 @@ static RELOCATIONS: &[RelocRow] = &[
     row(9, "R_X86_64_GOTPCREL", Formula::GotPcRelative, 4, Range::Signed(32)),
     row(10, "R_X86_64_32", Formula::Absolute, 4, Range::Unsigned(32)),
     row(11, "R_X86_64_32S", Formula::Absolute, 4, Range::Signed(32)),
-    row(12, "R_X86_64_16", Formula::Absolute, 2, Range::Unsigned(16)),
+    row(12, "R_X86_64_16", Formula::Absolute, 2, Range::Either(16)),
     row(13, "R_X86_64_PC16", Formula::PcRelative, 2, Range::Signed(16)),
     row(14, "R_X86_64_8", Formula::Absolute, 1, Range::Either(8)),
     row(15, "R_X86_64_PC8", Formula::PcRelative, 1, Range::Signed(8)),
@@ -107,7 +107,6 @@ const CURED: &[(u64, &str)] = &[
     (281, "epoll_pwait"),
     (288, "accept4"),
     (299, "recvmmsg"),
-    (307, "sendmmsg"),
     (441, "epoll_pwait2"),
 ];
 
@@ -119,10 +118,10 @@ fn rel32(from: RemoteAddr, len: u64, to: RemoteAddr) -> Result<[u8; 4], JumpErro
 /// The state in which the thread goes on in user mode when no tracer is there to let the kernel restart its call.
 fn user_level(saved: &Regs) -> Regs {
     let mut regs = *saved;
-    if (saved.words[ORIG_RAX] as i64) < 0 {
+    if !X86_64.in_system_call(saved) {
         return regs;
     }
-    let rewind = match -(saved.words[RAX] as i64) {
+    let rewind = match (saved.words[RAX] as i64).wrapping_neg() {
         ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(saved.words[ORIG_RAX]),
         ERESTART_RESTARTBLOCK => Some(NR_RESTART_SYSCALL),
         _ => {
@@ -333,10 +332,11 @@ impl Arch for X86_64 {
         regs.words[RAX] as i64
     }
     fn in_restart_block(&self, regs: &Regs) -> bool {
-        self.in_system_call(regs) && -(regs.words[RAX] as i64) == ERESTART_RESTARTBLOCK
+        self.in_system_call(regs) && regs.words[RAX] as i64 == -ERESTART_RESTARTBLOCK
     }
     fn in_system_call(&self, regs: &Regs) -> bool {
-        regs.words[ORIG_RAX] as i64 >= 0
+        // The kernel looks at the lower half alone (syscall_get_nr).
+        regs.words[ORIG_RAX] as i32 >= 0
     }
     fn cure_eintr(&self, regs: &mut Regs) -> bool {
         let listed = CURED.iter().any(|(number, _)| *number == regs.words[ORIG_RAX]);

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `RelocRow::insert` for every row of every architecture, and for made-up instruction fields: the value can be read
+//! back, and no other bit of the section changes.
+
+use proptest::prelude::*;
+use ulp_arch::{ALL, BitPart, Field, Formula, Range, RelocError, RelocRow};
+
+/// A branch field in two parts, as loongarch64's `b` has it: low 16 bits in [25:10], high 10 bits in [9:0].
+static SPLIT: RelocRow = RelocRow {
+    r_type: 0,
+    name: "split",
+    formula: Formula::PcRelative,
+    field: Field::Bits(&[BitPart { low: 2, width: 16, at: 10 }, BitPart { low: 18, width: 10, at: 0 }]),
+    range: Range::Signed(28),
+    align: 4,
+};
+
+fn rows() -> Vec<&'static RelocRow> {
+    ALL.iter().flat_map(|arch| arch.relocations()).chain([&SPLIT]).collect()
+}
+
+/// The bits of a little-endian word that the field owns.
+fn mask(field: Field) -> u64 {
+    match field {
+        Field::Bytes(8) => u64::MAX,
+        Field::Bytes(n) => (1 << (8 * n)) - 1,
+        Field::Bits(parts) => parts.iter().map(|p| ((1 << p.width) - 1) << p.at).sum(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn only_the_field_changes(
+        row in prop::sample::select(rows()),
+        before in prop::collection::vec(any::<u8>(), 0..24),
+        offset in prop_oneof![0..24usize, Just(usize::MAX)],
+        value in prop_oneof![any::<i64>(), any::<i32>().prop_map(i64::from), any::<i8>().prop_map(i64::from)],
+    ) {
+        let mut after = before.clone();
+        let size = row.field.size();
+        match row.insert(&mut after, offset, value) {
+            Err(error) => {
+                prop_assert_eq!(&after, &before, "a refusal leaves no trace");
+                let inside = offset.checked_add(size).is_some_and(|end| end <= before.len());
+                prop_assert_eq!(matches!(error, RelocError::OutsideSection { .. }), !inside);
+            }
+            Ok(()) => {
+                let word = |bytes: &[u8]| {
+                    let mut word = [0; 8];
+                    word[..size].copy_from_slice(&bytes[offset..offset + size]);
+                    u64::from_le_bytes(word)
+                };
+                let mask = mask(row.field);
+                prop_assert_eq!(word(&after) & !mask, word(&before) & !mask, "bits beside the field");
+                prop_assert_eq!(&after[..offset], &before[..offset]);
+                prop_assert_eq!(&after[offset + size..], &before[offset + size..]);
+                let read_back = match row.field {
+                    Field::Bytes(_) => word(&after),
+                    Field::Bits(parts) => {
+                        parts.iter().map(|p| ((word(&after) >> p.at) & ((1 << p.width) - 1)) << p.low).sum()
+                    }
+                };
+                let same = if matches!(row.field, Field::Bits(_)) { 0x0fff_fffc } else { mask };
+                prop_assert_eq!(read_back, value as u64 & same);
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_as_the_manual_draws_them() {
+    // b . + 4 * (0x155 << 16 | 0xbeef): offs[15:0] = 0xbeef, offs[25:16] = 0x155
+    let mut section = 0x5000_0000u32.to_le_bytes();
+    SPLIT.insert(&mut section, 0, 4 * (0x155 << 16 | 0xbeef)).unwrap();
+    assert_eq!(u32::from_le_bytes(section), 0x5000_0000 | 0xbeef << 10 | 0x155);
+    assert!(matches!(SPLIT.insert(&mut section, 0, 2), Err(RelocError::Misaligned { value: 2, .. })));
+    for (value, fits) in [(1 << 27, false), ((1 << 27) - 4, true), (-1 << 27, true), ((-1 << 27) - 4, false)] {
+        let answer = SPLIT.insert(&mut section, 0, value);
+        let refused = matches!(answer, Err(RelocError::OutOfRange { .. }));
+        assert_eq!((answer.is_ok(), refused), (fits, !fits), "{value:#x}");
+    }
+}
