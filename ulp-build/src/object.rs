@@ -3,6 +3,14 @@
 //! between them. References point at atoms, never at sections, so that later stages need not know how the compiler laid
 //! things out. Debug sections are read elsewhere (`types`).
 
+mod elf;
+mod frames;
+mod read;
+mod refs;
+mod split;
+
+pub(crate) use elf::{Elf, Place, Reloc};
+
 use std::path::PathBuf;
 
 /// Index into [`Object::atoms`].
@@ -74,6 +82,10 @@ pub struct Atom {
     pub parent: Option<AtomId>,
     /// Functions only: its call frame information.
     pub frame: Option<Frame>,
+    /// `STT_GNU_IFUNC`: the code is a resolver.
+    pub ifunc: bool,
+    /// What about it is not understood; a patch that needs this atom is refused with these words.
+    pub problem: Option<String>,
 }
 
 /// One relocation inside an atom, in terms of atoms.
@@ -120,4 +132,6 @@ pub struct Frame {
     pub has_lsda: bool,
     /// The CIE names a personality routine.
     pub has_personality: bool,
+    /// The language-specific data, where it is an atom.
+    pub lsda: Option<(AtomId, i64)>,
 }

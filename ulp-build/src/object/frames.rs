@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Takes `.eh_frame` apart: each function gets the bytes of its frame description entry and of the common entry that goes with it.
+//! The layout is that of the LSB core specification, chapter 10.6; relocations say which function an entry describes.
+
+use super::elf::{Elf, Reloc, Section};
+use super::{AtomId, Frame};
+
+/// One frame description: the section offset's relocation that names the function, and the bytes.
+pub(super) struct Found {
+    /// The relocation of the initial location.
+    pub function: Reloc,
+    /// The relocation of the language-specific data's address.
+    pub lsda: Option<Reloc>,
+    pub frame: Frame,
+}
+
+/// All frame descriptions of one `.eh_frame` section.
+pub(super) fn entries(section: &Section<'_>) -> Result<Vec<Found>, String> {
+    let bytes: &[u8] = &section.bytes;
+    let mut found = Vec::new();
+    let mut at = 0usize;
+    while at < bytes.len() {
+        let length = word(bytes, at)? as usize;
+        if length == 0 {
+            break; // the terminator, which only the last file of a link has
+        }
+        if length >= 0xffff_fff0 {
+            return Err("a frame entry has an extended length".into());
+        }
+        let end = at.checked_add(4).and_then(|a| a.checked_add(length)).filter(|end| *end <= bytes.len());
+        let end = end.ok_or("a frame entry is cut short")?;
+        let pointer = word(bytes, at + 4)? as usize;
+        if pointer != 0 {
+            let cie_at = (at + 4).checked_sub(pointer).ok_or("a frame entry has no common entry")?;
+            let cie = Cie::read(bytes, cie_at)?;
+            let function = reloc_at(section, at + 8).ok_or("a frame entry names no function")?;
+            // The augmentation data stand behind the initial location and the range, each `pointer_size` bytes.
+            let augmentation = at + 8 + 2 * cie.pointer_size;
+            let (data_len, data_at) = leb(bytes.get(..end).unwrap_or(bytes), augmentation)?;
+            let lsda = if cie.has_lsda && data_len > 0 { reloc_at(section, data_at) } else { None };
+            let frame = Frame {
+                cie: bytes.get(cie_at..cie.end).ok_or("a common entry is cut short")?.to_vec(),
+                fde: bytes.get(at..end).ok_or("a frame entry is cut short")?.to_vec(),
+                has_lsda: lsda.is_some(),
+                has_personality: cie.has_personality,
+                lsda: None,
+            };
+            found.push(Found { function, lsda, frame });
+        }
+        at = end;
+    }
+    Ok(found)
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, String> {
+    let field = at.checked_add(4).and_then(|end| bytes.get(at..end)).ok_or("a frame entry is cut short")?;
+    Ok(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
+}
+
+/// An unsigned LEB128 number and the offset behind it.
+fn leb(bytes: &[u8], mut at: usize) -> Result<(u64, usize), String> {
+    let mut value = 0u64;
+    for shift in (0..63).step_by(7) {
+        let byte = *bytes.get(at).ok_or("a number in a frame entry is cut short")?;
+        at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((value, at));
+        }
+    }
+    Err("a number in a frame entry is too long".into())
+}
+
+fn reloc_at(section: &Section<'_>, at: usize) -> Option<Reloc> {
+    let first = section.relocs.partition_point(|r| r.offset < at as u64);
+    section.relocs.get(first).filter(|r| r.offset == at as u64).copied()
+}
+
+struct Cie {
+    end: usize,
+    /// Bytes of an encoded initial location.
+    pointer_size: usize,
+    has_lsda: bool,
+    has_personality: bool,
+}
+
+impl Cie {
+    fn read(bytes: &[u8], at: usize) -> Result<Self, String> {
+        let length = word(bytes, at)? as usize;
+        if word(bytes, at + 4)? != 0 {
+            return Err("a frame entry has no common entry".into());
+        }
+        let end = at.checked_add(4).and_then(|a| a.checked_add(length)).filter(|end| *end <= bytes.len());
+        let mut cie = Self {
+            end: end.ok_or("a common entry is cut short")?,
+            pointer_size: 8,
+            has_lsda: false,
+            has_personality: false,
+        };
+        let name_at = at + 9; // length, id, version
+        let rest = bytes.get(name_at..cie.end).ok_or("a common entry is cut short")?;
+        let name_len = rest.iter().position(|b| *b == 0).ok_or("a common entry is cut short")?;
+        let augmentation = &rest[..name_len];
+        if augmentation.first() != Some(&b'z') {
+            return Err("a common entry has no augmentation length".into());
+        }
+        let (_, next) = leb(bytes, name_at + name_len + 1)?; // code alignment
+        let (_, next) = leb(bytes, next)?; // data alignment: signed, but just as long
+        let (_, next) = leb(bytes, next)?; // return address column
+        let (_, mut next) = leb(bytes, next)?; // augmentation length
+        let byte = |at: usize| bytes.get(at).copied().ok_or("a common entry is cut short");
+        for letter in &augmentation[1..] {
+            match letter {
+                b'R' => {
+                    cie.pointer_size = encoded_size(byte(next)?)?;
+                    next += 1;
+                }
+                b'L' => {
+                    cie.has_lsda = true;
+                    next += 1;
+                }
+                b'P' => {
+                    cie.has_personality = true;
+                    next += 1 + encoded_size(byte(next)?)?;
+                }
+                b'S' | b'B' => {}
+                other => return Err(format!("a common entry has the unknown augmentation {}", char::from(*other))),
+            }
+        }
+        Ok(cie)
+    }
+}
+
+/// Bytes of a DW_EH_PE-encoded pointer.
+fn encoded_size(encoding: u8) -> Result<usize, String> {
+    match encoding & 0x0f {
+        0x00 | 0x04 | 0x0c => Ok(8),
+        0x03 | 0x0b => Ok(4),
+        0x02 | 0x0a => Ok(2),
+        _ => Err(format!("a frame entry has the unknown pointer encoding {encoding:#x}")),
+    }
+}
+
+/// Attaches the frames of every `.eh_frame` section to their functions; `resolve` turns a relocation into an atom and an offset.
+pub(super) fn attach(
+    elf: &Elf<'_>,
+    resolve: impl Fn(&Reloc) -> Option<(AtomId, i64)>,
+    mut give: impl FnMut(AtomId, Frame) -> Result<(), String>,
+) -> Result<(), String> {
+    for section in elf.sections.iter().filter(|s| s.name == ".eh_frame") {
+        for mut found in entries(section)? {
+            let Some((function, 0)) = resolve(&found.function) else {
+                return Err("a frame entry does not begin at a function".into());
+            };
+            if let Some(lsda) = found.lsda {
+                found.frame.lsda = Some(resolve(&lsda).ok_or("a frame entry's exception table is missing")?);
+            }
+            give(function, found.frame)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Turns relocations into references from atom to atom. The addend of a PC-relative field counts from the field, the processor
+//! from the end of the instruction, and an offset in a jump table from the table: all of that is taken out, so that
+//! [`Ref::target_offset`] is the byte that is meant.
+
+use super::elf::{Elf, Place, Reloc};
+use super::split::Cut;
+use super::{Atom, AtomId, AtomKind, Import, Object, Ref, Target};
+use object::elf;
+use std::collections::{BTreeSet, HashMap};
+use ulp_arch::{Arch, Formula};
+
+/// Roughly which places relocations refer to, by section: enough to tell padding from data.
+pub(super) fn rough_points(elf: &Elf<'_>) -> Vec<BTreeSet<u64>> {
+    let mut points = vec![BTreeSet::new(); elf.sections.len()];
+    for section in elf.sections.iter().filter(|s| s.has(elf::SHF_ALLOC)) {
+        for reloc in &section.relocs {
+            let symbol = &elf.symbols[reloc.symbol];
+            if let Place::Section(target) = symbol.place {
+                let point = (symbol.value as i64).wrapping_add(reloc.addend);
+                // A field of an instruction may be biased by 4 (PC-relative) up to 8 (and an immediate operand behind it).
+                let bias: &[i64] = if section.has(elf::SHF_EXECINSTR) { &[0, 4, 5, 6, 8] } else { &[0] };
+                points[target].extend(bias.iter().filter_map(|b| u64::try_from(point.wrapping_add(*b)).ok()));
+            }
+        }
+    }
+    points
+}
+
+fn counts_from_place(formula: Formula) -> bool {
+    use Formula::*;
+    matches!(formula, PcRelative | PltPcRelative | GotPcRelative | TpSlotPcRelative)
+}
+
+/// The instructions of the function that was looked at last. Functions are decoded from their start, because only there is an
+/// instruction's boundary known.
+#[derive(Default)]
+struct Instructions {
+    of: Option<AtomId>,
+    /// (start, end), up to the first one that does not decode.
+    spans: Vec<(usize, usize)>,
+}
+
+impl Instructions {
+    /// Where the instruction ends that holds the whole field.
+    fn end(&mut self, id: AtomId, atom: &Atom, machine: u16, field: std::ops::Range<u64>) -> Option<u64> {
+        if self.of != Some(id) {
+            self.of = Some(id);
+            self.spans = decode(machine, &atom.bytes);
+        }
+        let next = self.spans.partition_point(|(start, _)| *start as u64 <= field.start);
+        let (_, end) = *self.spans.get(next.checked_sub(1)?)?;
+        (field.end <= end as u64).then_some(end as u64)
+    }
+}
+
+fn decode(machine: u16, code: &[u8]) -> Vec<(usize, usize)> {
+    if machine != elf::EM_X86_64.0 {
+        return (0..code.len() / 4).map(|i| (4 * i, 4 * i + 4)).collect();
+    }
+    let mut decoder = iced_x86::Decoder::with_ip(64, code, 0, iced_x86::DecoderOptions::NONE);
+    let mut spans = Vec::new();
+    let mut insn = iced_x86::Instruction::default();
+    while decoder.can_decode() {
+        let start = decoder.position();
+        decoder.decode_out(&mut insn);
+        if insn.is_invalid() {
+            break;
+        }
+        spans.push((start, decoder.position()));
+    }
+    spans
+}
+
+/// Fills in the references of every atom.
+pub(super) fn attach(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch, object: &mut Object) -> Result<(), String> {
+    let mut imports = HashMap::new();
+    let mut code = Instructions::default();
+    // Bases of tables, as exact as instructions tell: the starts that jump tables count from.
+    let mut bases: Vec<BTreeSet<i64>> = vec![BTreeSet::new(); elf.sections.len()];
+    let code_first = |s: &usize| !elf.sections[*s].has(elf::SHF_EXECINSTR);
+    let mut order: Vec<usize> = (0..elf.sections.len()).collect();
+    order.sort_by_key(code_first);
+    for index in order {
+        let section = &elf.sections[index];
+        let mut spans = cut.spans[index].iter().peekable();
+        for reloc in &section.relocs {
+            while spans.next_if(|(_, end, _)| *end <= reloc.offset).is_some() {}
+            let Some(&&(start, end, id)) = spans.peek() else { continue };
+            if reloc.offset < start {
+                continue; // in a section or stretch of no interest: the cut made an atom of every stretch with a relocation
+            }
+            let atom = &object.atoms[id.0];
+            let base = bases[index].range(..=reloc.offset as i64).next_back().copied();
+            let (found, problem) =
+                one(elf, cut, arch, &mut code, id, atom, reloc, end - start, base, &mut object.imports, &mut imports);
+            if let Some(found) = found {
+                if let (AtomKind::Function, Target::Atom(target)) = (atom.kind, found.target) {
+                    let target = &object.atoms[target.0];
+                    if let Some(points) = bases.get_mut(target.section_index) {
+                        points.insert((target.offset as i64).saturating_add(found.target_offset));
+                    }
+                }
+                object.atoms[id.0].refs.push(found);
+            }
+            if let Some(problem) = problem {
+                object.atoms[id.0].problem.get_or_insert(problem);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)] // one relocation and what it is read against
+fn one(
+    elf: &Elf<'_>,
+    cut: &Cut,
+    arch: &'static dyn Arch,
+    code: &mut Instructions,
+    id: AtomId,
+    atom: &Atom,
+    reloc: &Reloc,
+    size: u64,
+    base: Option<i64>,
+    list: &mut Vec<Import>,
+    imports: &mut HashMap<usize, usize>,
+) -> (Option<Ref>, Option<String>) {
+    let offset = reloc.offset - atom.offset;
+    let Some(row) = arch.relocation(reloc.r_type) else {
+        return (None, Some(format!("relocation type {} is not known", reloc.r_type)));
+    };
+    if row.formula == Formula::Nothing {
+        return (None, None);
+    }
+    let mut problem = None;
+    let field_end = offset + row.field.size() as u64;
+    if field_end > size {
+        problem = Some(format!("{} at {offset:#x} reaches beyond {}", row.name, atom.name));
+    }
+    let adjust = if !counts_from_place(row.formula) {
+        0
+    } else if atom.kind == AtomKind::Function {
+        match code.end(id, atom, elf.machine, offset..field_end) {
+            Some(end) => offset as i64 - end as i64,
+            None => {
+                problem = Some(format!("the instruction at {offset:#x} of {} is not understood", atom.name));
+                0
+            }
+        }
+    } else if row.formula == Formula::PcRelative && atom.kind == AtomKind::ReadOnly {
+        base.filter(|b| *b >= atom.offset as i64).map_or(0, |b| reloc.offset as i64 - b)
+    } else {
+        0
+    };
+    let symbol = &elf.symbols[reloc.symbol];
+    let meant = reloc.addend.wrapping_sub(adjust);
+    let (target, target_offset) = match symbol.place {
+        Place::Undefined | Place::Absolute => {
+            if symbol.name.is_empty() || symbol.place == Place::Absolute {
+                problem = Some(format!("{} refers to an absolute address", atom.name));
+            }
+            let next = list.len();
+            let index = *imports.entry(reloc.symbol).or_insert(next);
+            if index == next {
+                list.push(Import {
+                    name: symbol.name.clone(),
+                    weak: symbol.bind == elf::STB_WEAK,
+                    hidden: symbol.hidden,
+                    tls: symbol.kind == elf::STT_TLS,
+                });
+            }
+            (Target::Import(index), meant)
+        }
+        Place::Common | Place::Section(_) => match cut.of_symbol[reloc.symbol] {
+            Some((id, inner)) => (Target::Atom(id), meant.wrapping_add(inner as i64)),
+            None => {
+                let Place::Section(section) = symbol.place else {
+                    return (None, Some("a common symbol is lost".into()));
+                };
+                let Some((id, at, inside)) = cut.at(section, meant.wrapping_add(symbol.value as i64)) else {
+                    let name = &elf.sections[section].name;
+                    return (
+                        None,
+                        Some(format!("{} refers to {name}, which holds nothing that can be named", atom.name)),
+                    );
+                };
+                if !inside {
+                    let name = &elf.sections[section].name;
+                    problem = Some(format!("{} refers to a point of {name} outside any symbol", atom.name));
+                }
+                (Target::Atom(id), at)
+            }
+        },
+    };
+    let branch = matches!(row.formula, Formula::PcRelative | Formula::PltPcRelative)
+        && atom.kind == AtomKind::Function
+        && usize::try_from(offset).is_ok_and(|o| arch.is_branch_field(&atom.bytes, o));
+    (Some(Ref { offset, r_type: reloc.r_type, target, target_offset, adjust, branch }), problem)
+}
