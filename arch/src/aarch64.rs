@@ -2,7 +2,7 @@
 //! aarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
-use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, Stub};
+use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
 const RESULT: usize = 0;
@@ -48,6 +48,10 @@ impl Arch for Aarch64 {
     }
     fn reach(&self) -> u64 {
         1 << 27
+    }
+    fn slot_relocations(&self) -> SlotRelocations {
+        // R_AARCH64_GLOB_DAT, JUMP_SLOT, IRELATIVE
+        SlotRelocations { data: 1025, jump: 1026, irelative: 1032 }
     }
     fn plt_entry_len(&self) -> usize {
         16

@@ -55,6 +55,17 @@ pub struct Stub {
     pub bytes: Vec<u8>,
 }
 
+/// Relocation types with which the dynamic loader fills slots (`r_type` of `Elf64_Rela`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotRelocations {
+    /// Filled with a symbol's address when the object is loaded.
+    pub data: u32,
+    /// Filled with a function's address, perhaps only at its first call.
+    pub jump: u32,
+    /// Filled with what the resolver at the addend returned.
+    pub irelative: u32,
+}
+
 /// Why a jump cannot be encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JumpError {
@@ -187,6 +198,8 @@ pub trait Arch: Sync + fmt::Debug {
     fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError>;
     /// Farthest distance at which code and data of a patch may lie from the target's text, in bytes.
     fn reach(&self) -> u64;
+    /// Types of the loader's relocations that leave an address in a slot.
+    fn slot_relocations(&self) -> SlotRelocations;
     /// Bytes of one own linkage table entry.
     fn plt_entry_len(&self) -> usize;
     /// An own linkage table entry at `at` which jumps to the address held in `slot`.

@@ -2,7 +2,7 @@
 //! loongarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
-use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, Stub};
+use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
 const RESULT: usize = 4;
@@ -51,6 +51,10 @@ impl Arch for LoongArch64 {
     }
     fn reach(&self) -> u64 {
         1 << 27
+    }
+    fn slot_relocations(&self) -> SlotRelocations {
+        // R_LARCH_64 (there is no GLOB_DAT), JUMP_SLOT, IRELATIVE
+        SlotRelocations { data: 2, jump: 5, irelative: 12 }
     }
     fn plt_entry_len(&self) -> usize {
         16

@@ -4,7 +4,8 @@
 //! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
 
 use crate::{
-    Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow, RemoteAddr, Stub,
+    Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow, RemoteAddr,
+    SlotRelocations, Stub,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
@@ -235,6 +236,10 @@ impl Arch for X86_64 {
     }
     fn reach(&self) -> u64 {
         1 << 31
+    }
+    fn slot_relocations(&self) -> SlotRelocations {
+        // R_X86_64_GLOB_DAT, JUMP_SLOT, IRELATIVE
+        SlotRelocations { data: 6, jump: 7, irelative: 37 }
     }
     fn plt_entry_len(&self) -> usize {
         PLT_LEN

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A target's sections become three runs of bytes: constants (read), code (read, execute), data (read, write). First
+//! [`Layout`] decides what goes where relative to a base and which addresses must be known; then, with a base and those
+//! addresses, [`Layout::link`] relocates. Pure: whatever is wrong is found here, before the process has been touched.
+
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use ulp_arch::{Arch, Formula, LoadBias, RelocRow, RemoteAddr};
+use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, Target};
+
+/// A patch larger than this in memory is no patch.
+const LARGEST: u64 = 1 << 30;
+const WORD: u64 = 8;
+
+/// The three runs, in the order in which they lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Run {
+    /// Registry, constants, call frame information.
+    Constants,
+    /// Code and linkage table entries.
+    Code,
+    /// Data and own slots.
+    Data,
+}
+
+impl Run {
+    pub const ALL: [Self; 3] = [Self::Constants, Self::Code, Self::Data];
+
+    fn of(kind: SectionKind) -> Self {
+        match kind {
+            SectionKind::ReadOnly | SectionKind::Frames => Self::Constants,
+            SectionKind::Code => Self::Code,
+            SectionKind::Data | SectionKind::ZeroData => Self::Data,
+        }
+    }
+}
+
+/// What an own slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    /// The symbol's address.
+    Address,
+    /// The variable's distance from the thread pointer.
+    ThreadOffset,
+}
+
+/// What must be found out about a reference before linking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand<'p> {
+    /// Index of the symbol in the package.
+    pub symbol: usize,
+    pub source: &'p Source,
+    pub what: Wanted,
+}
+
+/// Kinds of demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// The symbol's address in the process.
+    Address,
+    /// The word in the target's thread-local slot.
+    ThreadSlotWord,
+}
+
+/// What was found out: by symbol index.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub addresses: BTreeMap<usize, RemoteAddr>,
+    pub thread_words: BTreeMap<usize, i64>,
+}
+
+/// Where everything of one target goes, relative to a base address.
+#[derive(Debug)]
+pub struct Layout<'p> {
+    arch: &'static dyn Arch,
+    package: &'p Package,
+    references: BTreeMap<&'p str, &'p Source>,
+    /// Start and length of each run: multiples of the page size.
+    runs: [(u64, u64); 3],
+    /// Sections of this target: index in the package to offset from the base.
+    places: BTreeMap<usize, u64>,
+    linkage: BTreeMap<usize, u64>,
+    slots: BTreeMap<(usize, Slot), u64>,
+    wanted: BTreeSet<(usize, Wanted)>,
+}
+
+/// The bytes of a patch at its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub base: RemoteAddr,
+    /// One per [`Run`]; its start, and as many bytes as the run is long. An empty run has none.
+    pub runs: [(RemoteAddr, Vec<u8>); 3],
+    /// Where each symbol defined in this target's sections is.
+    pub symbols: BTreeMap<usize, RemoteAddr>,
+}
+
+impl Image {
+    pub fn run(&self, run: Run) -> &(RemoteAddr, Vec<u8>) {
+        &self.runs[run as usize]
+    }
+}
+
+fn unlinkable(message: String) -> Error {
+    Error::refused(message, "the package asks for something ulp-apply cannot do safely; rebuild it with this release")
+}
+
+/// Rounds up to a power of two; `None` on overflow.
+fn align(value: u64, to: u64) -> Option<u64> {
+    value.checked_add(to.checked_sub(1)?).map(|v| v & !(to - 1))
+}
+
+impl<'p> Layout<'p> {
+    /// Lays `target`'s sections out, with `registry` bytes kept free at the very start.
+    pub fn new(
+        arch: &'static dyn Arch,
+        package: &'p Package,
+        target: &'p Target,
+        registry: u64,
+        page: u64,
+    ) -> Result<Self> {
+        let mut layout = Self {
+            arch,
+            package,
+            references: target.references.iter().map(|r: &Reference| (r.symbol.as_str(), &r.source)).collect(),
+            runs: [(0, 0); 3],
+            places: BTreeMap::new(),
+            linkage: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+        };
+        let sections = layout.sections_of(target)?;
+        let mut linkage = BTreeSet::new();
+        let mut slots = BTreeSet::new();
+        for (_, section) in &sections {
+            for relocation in &section.relocations {
+                let row = layout.row(relocation.r_type)?;
+                layout.note_needs(row, relocation.symbol, &sections, &mut linkage, &mut slots)?;
+            }
+        }
+        layout.assign(&sections, &linkage, &slots, registry, page)?;
+        Ok(layout)
+    }
+
+    fn sections_of(&self, target: &Target) -> Result<Vec<(usize, &'p Section)>> {
+        target
+            .sections
+            .iter()
+            .map(|name| {
+                let found = self.package.sections.iter().enumerate().find(|(_, s)| s.name == *name);
+                found.ok_or_else(|| unlinkable(format!("{} has no section {name} in the package", target.file)))
+            })
+            .collect()
+    }
+
+    fn row(&self, r_type: u32) -> Result<&'static RelocRow> {
+        self.arch.relocation(r_type).ok_or_else(|| unlinkable(format!("unknown relocation type {r_type}")))
+    }
+
+    fn name(&self, symbol: usize) -> &'p str {
+        self.package.symbols.get(symbol).map_or("(no symbol)", |s| s.name.as_str())
+    }
+
+    fn place(&self, symbol: usize) -> Option<&'p Place> {
+        self.package.symbols.get(symbol).and_then(|s| s.place.as_ref())
+    }
+
+    fn source(&self, symbol: usize) -> Result<&'p Source> {
+        let name = self.name(symbol);
+        let source = self.references.get(name).copied();
+        source.ok_or_else(|| {
+            unlinkable(format!("{name} is undefined, and the manifest does not say where it is")).code("E-UNRESOLVED")
+        })
+    }
+
+    /// Notes which own slots, linkage entries and addresses one relocation needs, and refuses the combinations that have no meaning.
+    fn note_needs(
+        &mut self,
+        row: &'static RelocRow,
+        symbol: usize,
+        sections: &[(usize, &Section)],
+        linkage: &mut BTreeSet<usize>,
+        slots: &mut BTreeSet<(usize, Slot)>,
+    ) -> Result<()> {
+        if row.formula == Formula::Nothing {
+            return Ok(());
+        }
+        if let Some(place) = self.place(symbol) {
+            let (_, home) = sections.iter().find(|(i, _)| *i == place.section).ok_or_else(|| {
+                unlinkable(format!("{} lies in a section that is not loaded for this target", self.name(symbol)))
+            })?;
+            if place.offset > home.size {
+                return Err(unlinkable(format!("{} lies outside its section", self.name(symbol))));
+            }
+            match row.formula {
+                Formula::Absolute | Formula::PcRelative | Formula::PltPcRelative | Formula::Size => {}
+                Formula::GotPcRelative => {
+                    slots.insert((symbol, Slot::Address));
+                }
+                _ => return Err(self.meaningless(row, symbol)),
+            }
+            return Ok(());
+        }
+        let source = self.source(symbol)?;
+        match (row.formula, source) {
+            (Formula::Absolute | Formula::PcRelative | Formula::PltPcRelative, Source::Local { .. }) => {}
+            (Formula::GotPcRelative, Source::Local { .. }) => {
+                slots.insert((symbol, Slot::Address));
+            }
+            (Formula::Size, Source::Local { size, .. }) if *size > 0 => {}
+            (Formula::Absolute | Formula::PcRelative, Source::Slot { .. } | Source::Import { .. }) => {
+                self.wanted.insert((symbol, Wanted::Address));
+            }
+            (Formula::PltPcRelative, Source::Slot { .. }) => {
+                linkage.insert(symbol);
+            }
+            (Formula::PltPcRelative, Source::Import { .. }) => {
+                linkage.insert(symbol);
+                slots.insert((symbol, Slot::Address));
+                self.wanted.insert((symbol, Wanted::Address));
+            }
+            (Formula::GotPcRelative, Source::Slot { lazy: false, .. }) => {}
+            (Formula::GotPcRelative, Source::Slot { lazy: true, .. } | Source::Import { .. }) => {
+                slots.insert((symbol, Slot::Address));
+                self.wanted.insert((symbol, Wanted::Address));
+            }
+            (Formula::TpOffset, Source::TlsLocalExec { .. }) => {}
+            (Formula::TpOffset, Source::TlsSlot { .. }) => {
+                self.wanted.insert((symbol, Wanted::ThreadSlotWord));
+            }
+            (Formula::TpSlotPcRelative, Source::TlsSlot { delta: 0, .. }) => {}
+            (Formula::TpSlotPcRelative, Source::TlsSlot { .. }) => {
+                slots.insert((symbol, Slot::ThreadOffset));
+                self.wanted.insert((symbol, Wanted::ThreadSlotWord));
+            }
+            (Formula::TpSlotPcRelative, Source::TlsLocalExec { .. }) => {
+                slots.insert((symbol, Slot::ThreadOffset));
+            }
+            _ => return Err(self.meaningless(row, symbol)),
+        }
+        Ok(())
+    }
+
+    fn meaningless(&self, row: &RelocRow, symbol: usize) -> Error {
+        unlinkable(format!("{} against {} has no meaning here", row.name, self.name(symbol)))
+    }
+
+    fn assign(
+        &mut self,
+        sections: &[(usize, &Section)],
+        linkage: &BTreeSet<usize>,
+        slots: &BTreeSet<(usize, Slot)>,
+        registry: u64,
+        page: u64,
+    ) -> Result<()> {
+        let too_large = || unlinkable("the patch is too large".into());
+        let mut at = 0u64;
+        for run in Run::ALL {
+            let start = at;
+            if run == Run::Constants {
+                at = at.checked_add(registry).ok_or_else(too_large)?;
+            }
+            for (index, section) in sections.iter().filter(|(_, s)| Run::of(s.kind) == run) {
+                if !section.align.is_power_of_two() || section.align > page {
+                    return Err(unlinkable(format!("section {} has alignment {}", section.name, section.align)));
+                }
+                if section.kind != SectionKind::ZeroData && section.data.len() as u64 != section.size {
+                    return Err(unlinkable(format!("section {} has not the bytes it says", section.name)));
+                }
+                at = align(at, section.align).ok_or_else(too_large)?;
+                self.places.insert(*index, at);
+                at = at.checked_add(section.size).ok_or_else(too_large)?;
+                if section.kind == SectionKind::Frames {
+                    // An unwinder stops at a zero length word.
+                    at = at.checked_add(4).ok_or_else(too_large)?;
+                }
+            }
+            if run == Run::Code {
+                for symbol in linkage {
+                    at = align(at, 16).ok_or_else(too_large)?;
+                    self.linkage.insert(*symbol, at);
+                    at = at.checked_add(self.arch.plt_entry_len() as u64).ok_or_else(too_large)?;
+                }
+            }
+            if run == Run::Data {
+                at = align(at, WORD).ok_or_else(too_large)?;
+                for slot in slots {
+                    self.slots.insert(*slot, at);
+                    at = at.checked_add(WORD).ok_or_else(too_large)?;
+                }
+            }
+            at = align(at, page).filter(|a| *a <= LARGEST).ok_or_else(too_large)?;
+            self.runs[run as usize] = (start, at - start);
+        }
+        Ok(())
+    }
+
+    /// Bytes of all runs together.
+    pub fn len(&self) -> u64 {
+        self.runs.iter().map(|(_, len)| len).sum()
+    }
+
+    /// Whether there is nothing to load.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Start (relative to the base) and length of a run.
+    pub fn run(&self, run: Run) -> (u64, u64) {
+        self.runs[run as usize]
+    }
+
+    /// What must be found out before [`Layout::link`].
+    pub fn demands(&self) -> Result<Vec<Demand<'p>>> {
+        self.wanted
+            .iter()
+            .map(|&(symbol, what)| self.source(symbol).map(|source| Demand { symbol, source, what }))
+            .collect()
+    }
+
+    /// Relocates everything for `base`, in a target that lies at `bias`.
+    pub fn link(&self, base: RemoteAddr, bias: LoadBias, found: &Found) -> Result<Image> {
+        let linker = Linker { layout: self, base, bias, found };
+        let mut runs = self.runs.map(|(start, len)| (base.plus(start), vec![0; len as usize]));
+        for (&index, &offset) in &self.places {
+            let Some(section) = self.package.sections.get(index) else { continue };
+            let mut data = section.data.clone();
+            for relocation in &section.relocations {
+                let row = self.row(relocation.r_type)?;
+                if row.formula == Formula::Nothing {
+                    continue;
+                }
+                let place = base.plus(offset).plus(relocation.offset);
+                let value = linker.value(row, relocation.symbol, relocation.addend, place)?;
+                let at = usize::try_from(relocation.offset).unwrap_or(usize::MAX);
+                row.insert(&mut data, at, value).map_err(|e| {
+                    unlinkable(format!("{}+{:#x}: {e}, for {}", section.name, at, self.name(relocation.symbol)))
+                })?;
+            }
+            self.put(&mut runs[Run::of(section.kind) as usize], base.plus(offset), &data)?;
+        }
+        for &symbol in self.linkage.keys() {
+            let at = linker.own(&self.linkage, &symbol)?;
+            let slot = match self.source(symbol)? {
+                Source::Slot { slot, .. } => bias.remote(*slot),
+                _ => linker.own(&self.slots, &(symbol, Slot::Address))?,
+            };
+            let entry = self.arch.plt_entry(at, slot).map_err(|e| unlinkable(format!("{}: {e}", self.name(symbol))))?;
+            self.put(&mut runs[Run::Code as usize], at, &entry)?;
+        }
+        for &(symbol, slot) in self.slots.keys() {
+            let at = linker.own(&self.slots, &(symbol, slot))?;
+            let word = match slot {
+                Slot::Address => linker.address(symbol)?.0,
+                Slot::ThreadOffset => linker.thread_offset(symbol)? as u64,
+            };
+            self.put(&mut runs[Run::Data as usize], at, &word.to_le_bytes())?;
+        }
+        let symbols = self.package.symbols.iter().enumerate();
+        let symbols = symbols.filter_map(|(i, s)| {
+            let place = s.place.as_ref()?;
+            Some((i, base.plus(*self.places.get(&place.section)?).plus(place.offset)))
+        });
+        Ok(Image { base, runs, symbols: symbols.collect() })
+    }
+
+    fn put(&self, run: &mut (RemoteAddr, Vec<u8>), at: RemoteAddr, bytes: &[u8]) -> Result<()> {
+        let place = at.0.checked_sub(run.0.0).and_then(|o| usize::try_from(o).ok());
+        let place = place.and_then(|start| run.1.get_mut(start..start.checked_add(bytes.len())?));
+        place.ok_or_else(|| unlinkable("the patch does not fit its own layout".into()))?.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The letters of the psABI, for one base.
+struct Linker<'a, 'p> {
+    layout: &'a Layout<'p>,
+    base: RemoteAddr,
+    bias: LoadBias,
+    found: &'a Found,
+}
+
+impl Linker<'_, '_> {
+    fn own<K: Ord>(&self, table: &BTreeMap<K, u64>, key: &K) -> Result<RemoteAddr> {
+        let offset = table.get(key).ok_or_else(|| unlinkable("a slot was not planned".into()))?;
+        Ok(self.base.plus(*offset))
+    }
+
+    /// `S`
+    fn address(&self, symbol: usize) -> Result<RemoteAddr> {
+        if let Some(place) = self.layout.place(symbol) {
+            return Ok(self.own(&self.layout.places, &place.section)?.plus(place.offset));
+        }
+        match self.layout.source(symbol)? {
+            Source::Local { addr, .. } => Ok(self.bias.remote(*addr)),
+            _ => self.found.addresses.get(&symbol).copied().ok_or_else(|| {
+                unlinkable(format!("the address of {} was not found", self.layout.name(symbol))).code("E-UNRESOLVED")
+            }),
+        }
+    }
+
+    /// `L`
+    fn branch(&self, symbol: usize) -> Result<RemoteAddr> {
+        match self.layout.linkage.get(&symbol) {
+            Some(offset) => Ok(self.base.plus(*offset)),
+            None => self.address(symbol),
+        }
+    }
+
+    /// `G`, `GT`
+    fn slot(&self, symbol: usize, slot: Slot) -> Result<RemoteAddr> {
+        if let Some(offset) = self.layout.slots.get(&(symbol, slot)) {
+            return Ok(self.base.plus(*offset));
+        }
+        match self.layout.source(symbol)? {
+            Source::Slot { slot, .. } | Source::TlsSlot { slot, .. } => Ok(self.bias.remote(*slot)),
+            _ => Err(unlinkable(format!("{} has no slot", self.layout.name(symbol)))),
+        }
+    }
+
+    /// `S - TP`
+    fn thread_offset(&self, symbol: usize) -> Result<i64> {
+        match self.layout.source(symbol)? {
+            Source::TlsLocalExec { offset } => Ok(*offset),
+            Source::TlsSlot { delta, .. } => {
+                let word = self.found.thread_words.get(&symbol);
+                word.map(|w| w.wrapping_add(*delta)).ok_or_else(|| {
+                    unlinkable(format!("the thread-local slot of {} was not read", self.layout.name(symbol)))
+                })
+            }
+            _ => Err(unlinkable(format!("{} is not thread-local", self.layout.name(symbol)))),
+        }
+    }
+
+    /// `Z`
+    fn size(&self, symbol: usize) -> Result<u64> {
+        match self.layout.place(symbol) {
+            Some(place) => Ok(place.size),
+            None => match self.layout.source(symbol)? {
+                Source::Local { size, .. } => Ok(*size),
+                _ => Err(unlinkable(format!("the size of {} is not known", self.layout.name(symbol)))),
+            },
+        }
+    }
+
+    fn value(&self, row: &RelocRow, symbol: usize, addend: i64, place: RemoteAddr) -> Result<i64> {
+        let relative = |to: RemoteAddr| (to.0 as i64).wrapping_add(addend).wrapping_sub(place.0 as i64);
+        Ok(match row.formula {
+            Formula::Absolute => (self.address(symbol)?.0 as i64).wrapping_add(addend),
+            Formula::PcRelative => relative(self.address(symbol)?),
+            Formula::PltPcRelative => relative(self.branch(symbol)?),
+            Formula::GotPcRelative => relative(self.slot(symbol, Slot::Address)?),
+            Formula::TpOffset => self.thread_offset(symbol)?.wrapping_add(addend),
+            Formula::TpSlotPcRelative => relative(self.slot(symbol, Slot::ThreadOffset)?),
+            Formula::Size => (self.size(symbol)? as i64).wrapping_add(addend),
+            Formula::Nothing | Formula::Unsupported => return Err(self.layout.meaningless(row, symbol)),
+        })
+    }
+}

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What a patched process knows about its patches. Each patch keeps one record in its own read-only memory, at the start
+//! of a page, found by content: no state file, and a forked child has it too. The record is complete before the first
+//! entry jump is written, so it is the journal as well. A process can write whatever it likes into its memory: a record
+//! is a claim, parsed as a stranger's bytes, and believed only after the live bytes were compared ([`Live`]).
+
+use crate::error::{Error, Result};
+use crate::memory::{self, Memory};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::ops::Range;
+use ulp_arch::{LoadBias, RemoteAddr};
+
+/// The first bytes of a record's page.
+pub const MAGIC: [u8; 16] = *b"\x7fulp registry\r\n\0";
+/// The version this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+/// Magic, version, body length, state, generation, digest.
+pub const HEADER: u64 = 16 + 4 + 4 + 8 + 8 + 32;
+/// Longest body; a record with thousands of functions is shorter.
+const LONGEST: u32 = 4 << 20;
+const STATE_AT: u64 = 24;
+const DIGEST_AT: usize = 40;
+
+/// How far a patch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Being applied: some entry jumps may be there. Seen by another ulp-apply only when the one at work died.
+    Applying,
+    /// All entry jumps are there.
+    Applied,
+    /// Being reverted: some old bytes may be back.
+    Reverting,
+    /// Reverted, but kept, because live data may still point into it.
+    Retired,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Applying, Self::Applied, Self::Reverting, Self::Retired];
+
+    fn word(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.word() == word)
+    }
+}
+
+/// Everything about one applied patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub name: String,
+    pub description: String,
+    pub cves: Vec<String>,
+    /// SHA-256 of the package file, lower-case hex.
+    pub digest: String,
+    /// Whether patch addresses may live on in the process's data after a revert.
+    pub escape: bool,
+    /// Names of patches that must stay as long as this one.
+    pub requires: Vec<String>,
+    /// Counts the patches of this process, so that their order is known.
+    pub order: u64,
+    pub targets: Vec<TargetRecord>,
+}
+
+/// One patched ELF file, as loaded at one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetRecord {
+    pub file: String,
+    pub build_id: String,
+    pub bias: LoadBias,
+    pub functions: Vec<FunctionRecord>,
+    /// Constants, code, data; those that exist, lowest first and without a gap.
+    pub areas: Vec<Area>,
+}
+
+/// One replaced function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionRecord {
+    pub name: String,
+    /// Where `old` and `jump` stand: the function's entry.
+    pub entry: RemoteAddr,
+    /// The new code.
+    pub new: RemoteAddr,
+    #[serde(with = "hex")]
+    pub old: Vec<u8>,
+    #[serde(with = "hex")]
+    pub jump: Vec<u8>,
+}
+
+/// One mapping of a patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Area {
+    pub start: RemoteAddr,
+    pub len: u64,
+    pub access: Access,
+    /// SHA-256 over the bytes from `measured` on, lower-case hex; nothing for data.
+    pub sha256: Option<String>,
+    /// Where the measured bytes begin: behind the record in its own area.
+    pub measured: u64,
+}
+
+/// Protections a patch's memory has; none is writable and executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    Constants,
+    Code,
+    Data,
+}
+
+impl Area {
+    pub fn range(&self) -> Range<u64> {
+        self.start.0..self.start.0.saturating_add(self.len)
+    }
+}
+
+/// A record, where it was found, and its changing part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub at: RemoteAddr,
+    pub state: State,
+    /// Counts state changes; differs when another ulp-apply was at work.
+    pub generation: u64,
+    pub record: Record,
+}
+
+/// What the live bytes say about an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Live {
+    /// Every function has its old bytes.
+    Old,
+    /// Every function has our jump.
+    New,
+    /// Some have, some have not: an applier died in between.
+    Mixed,
+    /// Bytes that are neither: somebody else changed the entry of the named function.
+    Foreign { function: String, at: RemoteAddr },
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&super::to_hex(bytes))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(d)?;
+        super::from_hex(&text).ok_or_else(|| D::Error::custom("not hexadecimal"))
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The bytes of a hexadecimal text; `None` when it is none.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+/// SHA-256, lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    to_hex(&Sha256::digest(bytes))
+}
+
+/// The bytes of a record with its first state; they go to the start of its constants area.
+pub fn encode(record: &Record, state: State, generation: u64) -> Result<Vec<u8>> {
+    let body = serde_json::to_vec(record)
+        .map_err(|e| Error::failed(format!("cannot write the registry record: {e}"), "report this as a bug"))?;
+    let len = u32::try_from(body.len()).ok().filter(|l| *l <= LONGEST).ok_or_else(|| {
+        Error::refused("the patch's registry record is too long", "split the patch into several packages")
+    })?;
+    let mut bytes = Vec::with_capacity(body.len() + HEADER as usize);
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(state_words(state, generation));
+    bytes.extend(digest(len, &body));
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+/// Where the changing part of a record lies, and its bytes: one aligned write of two words.
+pub fn state_change(at: RemoteAddr, state: State, generation: u64) -> (RemoteAddr, [u8; 16]) {
+    (at.plus(STATE_AT), state_words(state, generation))
+}
+
+fn state_words(state: State, generation: u64) -> [u8; 16] {
+    (u128::from(state.word()) | u128::from(generation) << 64).to_le_bytes()
+}
+
+fn digest(len: u32, body: &[u8]) -> [u8; 32] {
+    // The changing words are left out: they are one store, and the rest must hold whatever they say.
+    let mut sha = Sha256::new();
+    sha.update(MAGIC);
+    sha.update(VERSION.to_le_bytes());
+    sha.update(len.to_le_bytes());
+    sha.update(body);
+    sha.finalize().into()
+}
+
+/// How many bytes to keep free for `record`, whatever its addresses become.
+pub fn room(record: &Record) -> Result<u64> {
+    let mut widest = record.clone();
+    widest.order = u64::MAX;
+    for target in &mut widest.targets {
+        target.bias = LoadBias(u64::MAX);
+        for f in &mut target.functions {
+            (f.entry, f.new) = (RemoteAddr(u64::MAX), RemoteAddr(u64::MAX));
+        }
+        for a in &mut target.areas {
+            (a.start, a.len, a.measured) = (RemoteAddr(u64::MAX), u64::MAX, u64::MAX);
+        }
+    }
+    Ok(encode(&widest, State::Applying, 0)?.len() as u64)
+}
+
+/// Reads the record at `at`. `None`: there is none. An error: there is the beginning of one, and it does not hold.
+pub fn decode(memory: &dyn Memory, at: RemoteAddr) -> Result<Option<Entry>> {
+    let Ok(magic) = memory::array::<16>(memory, at) else { return Ok(None) };
+    if magic != MAGIC {
+        return Ok(None);
+    }
+    let damaged = |what: &str| {
+        Error::refused(
+            format!("the process has a patch registry at {at}, but {what}"),
+            "its memory was changed by something else; restart the program at the next occasion",
+        )
+    };
+    let head = memory::array::<{ HEADER as usize }>(memory, at)?;
+    let word = |from: usize| head.get(from..from + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let half = |from: usize| head.get(from..from + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let (version, len) = (half(16), half(20));
+    if version != VERSION {
+        return Err(damaged(&format!("of version {version}; use the ulp-apply that wrote it")));
+    }
+    if len > LONGEST {
+        return Err(damaged("its length makes no sense"));
+    }
+    let state = State::from_word(word(24)).ok_or_else(|| damaged("its state makes no sense"))?;
+    let body = memory::bytes(memory, at.plus(HEADER), u64::from(len))?;
+    if head.get(DIGEST_AT..) != Some(&digest(len, &body)[..]) {
+        return Err(damaged("its digest does not hold"));
+    }
+    let record: Record = serde_json::from_slice(&body).map_err(|_| damaged("its text makes no sense"))?;
+    sane(&record, at).map_err(|what| damaged(&what))?;
+    Ok(Some(Entry { at, state, generation: word(32), record }))
+}
+
+/// A digest proves no good will: everything a record says is checked for being possible at all.
+fn sane(record: &Record, at: RemoteAddr) -> std::result::Result<(), String> {
+    const PAGE: u64 = 4096;
+    let mut last_end = 0;
+    let mut areas: Vec<_> = record.targets.iter().flat_map(|t| &t.areas).collect();
+    areas.sort_by_key(|a| a.start);
+    for area in areas {
+        let end = area.start.0.checked_add(area.len).ok_or("an area wraps around")?;
+        let aligned = area.start.0.is_multiple_of(PAGE) && area.len.is_multiple_of(PAGE);
+        if !aligned || area.len == 0 || area.start.0 < last_end || area.measured > area.len {
+            return Err(format!("its area at {} makes no sense", area.start));
+        }
+        last_end = end;
+    }
+    let home = record.targets.first().and_then(|t| t.areas.first());
+    if home.is_none_or(|a| a.start != at || a.access != Access::Constants) {
+        return Err("it does not describe its own memory".into());
+    }
+    for target in &record.targets {
+        for f in &target.functions {
+            let code = target.areas.iter().filter(|a| a.access == Access::Code);
+            if f.old.is_empty() || f.old.len() != f.jump.len() || f.old.len() > 64 || f.old == f.jump {
+                return Err(format!("its bytes for {} make no sense", f.name));
+            }
+            if !code.into_iter().any(|a| a.range().contains(&f.new.0)) {
+                return Err(format!("the new code of {} is not its own", f.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Record {
+    /// All functions, whatever their target.
+    pub fn functions(&self) -> impl Iterator<Item = &FunctionRecord> {
+        self.targets.iter().flat_map(|t| &t.functions)
+    }
+
+    /// All areas.
+    pub fn areas(&self) -> impl Iterator<Item = &Area> {
+        self.targets.iter().flat_map(|t| &t.areas)
+    }
+
+    /// What the entries look like now.
+    pub fn live(&self, memory: &dyn Memory) -> Result<Live> {
+        let (mut old, mut new) = (false, false);
+        for f in self.functions() {
+            let now = memory::bytes(memory, f.entry, f.old.len() as u64)?;
+            if now == f.old {
+                old = true;
+            } else if now == f.jump {
+                new = true;
+            } else {
+                return Ok(Live::Foreign { function: f.name.clone(), at: f.entry });
+            }
+        }
+        Ok(match (old, new) {
+            (true, true) => Live::Mixed,
+            (false, true) => Live::New,
+            (_, false) => Live::Old,
+        })
+    }
+
+    /// The first area whose measured bytes are no longer those we left.
+    pub fn changed_area(&self, memory: &dyn Memory) -> Result<Option<&Area>> {
+        for area in self.areas() {
+            let Some(digest) = &area.sha256 else { continue };
+            let now = memory::bytes(memory, area.start.plus(area.measured), area.len - area.measured)?;
+            if sha256(&now) != *digest {
+                return Ok(Some(area));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Finds all records in private, anonymous, read-only mappings.
+pub fn scan(memory: &dyn Memory, mappings: impl IntoIterator<Item = Range<u64>>) -> Result<Vec<Entry>> {
+    /// Neighbouring mappings of several patches may have grown together, so every page counts, within reason.
+    const PAGES: usize = 4096;
+    let mut found = Vec::new();
+    for mapping in mappings {
+        for page in mapping.step_by(4096).take(PAGES) {
+            found.extend(decode(memory, RemoteAddr(page))?);
+        }
+    }
+    found.sort_by_key(|e| e.record.order);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::test::Pieces;
+    use proptest::prelude::*;
+
+    const AT: u64 = 0x10000;
+
+    fn record() -> Record {
+        let area = |start, access| Area { start: RemoteAddr(start), len: 0x1000, access, sha256: None, measured: 0 };
+        Record {
+            name: "fix".into(),
+            description: "a fix".into(),
+            cves: vec!["CVE-1".into()],
+            digest: "00".into(),
+            escape: false,
+            requires: vec![],
+            order: 3,
+            targets: vec![TargetRecord {
+                file: "app".into(),
+                build_id: "ab".into(),
+                bias: LoadBias(0x4000),
+                functions: ["f", "g"]
+                    .into_iter()
+                    .zip(0u64..)
+                    .map(|(name, i)| FunctionRecord {
+                        name: name.into(),
+                        entry: RemoteAddr(0x5000 + 0x100 * i),
+                        new: RemoteAddr(AT + 0x1000),
+                        old: vec![1, 2, 3],
+                        jump: vec![4, 5, 6],
+                    })
+                    .collect(),
+                areas: vec![
+                    area(AT, Access::Constants),
+                    area(AT + 0x1000, Access::Code),
+                    area(AT + 0x2000, Access::Data),
+                ],
+            }],
+        }
+    }
+
+    fn page(record: &Record) -> Vec<u8> {
+        let mut bytes = encode(record, State::Applied, 7).expect("encodes");
+        bytes.resize(0x1000, 0);
+        bytes
+    }
+
+    fn at(bytes: Vec<u8>) -> Pieces {
+        let mut memory = Pieces::default();
+        memory.put(AT, bytes);
+        memory
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let entry = decode(&at(page(&record())), RemoteAddr(AT)).unwrap().expect("there is one");
+        assert_eq!(entry, Entry { at: RemoteAddr(AT), state: State::Applied, generation: 7, record: record() });
+        assert!(room(&record()).unwrap() >= encode(&record(), State::Applied, 7).unwrap().len() as u64);
+    }
+
+    #[test]
+    fn a_state_change_changes_only_the_state() {
+        let mut bytes = page(&record());
+        let (place, words) = state_change(RemoteAddr(AT), State::Retired, 8);
+        let start = (place.0 - AT) as usize;
+        bytes[start..start + 16].copy_from_slice(&words);
+        let entry = decode(&at(bytes), RemoteAddr(AT)).unwrap().expect("there is one");
+        assert_eq!((entry.state, entry.generation), (State::Retired, 8));
+        assert_eq!(entry.record, record());
+    }
+
+    #[test]
+    fn every_flipped_byte_but_the_generation_is_noticed() {
+        let good = page(&record());
+        let len = encode(&record(), State::Applied, 7).unwrap().len();
+        for i in (0..len).filter(|i| !(32..40).contains(i)) {
+            let mut bad = good.clone();
+            bad[i] ^= 0x80;
+            let read = decode(&at(bad), RemoteAddr(AT));
+            assert!(!matches!(read, Ok(Some(_))), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn impossible_records_are_refused_though_their_digest_holds() {
+        let cases: [(&str, fn(&mut Record)); 7] = [
+            ("no target", |r| r.targets.clear()),
+            ("not its own memory", |r| r.targets[0].areas[0].start = RemoteAddr(AT + 0x3000)),
+            ("overlap", |r| r.targets[0].areas[2].start = RemoteAddr(AT + 0x1000)),
+            ("wraps", |r| r.targets[0].areas[2].start = RemoteAddr(u64::MAX & !0xfff)),
+            ("lengths differ", |r| r.targets[0].functions[0].jump.push(1)),
+            ("new code elsewhere", |r| r.targets[0].functions[0].new = RemoteAddr(1)),
+            ("odd area", |r| r.targets[0].areas[1].len = 5),
+        ];
+        for (name, spoil) in cases {
+            let mut bad = record();
+            spoil(&mut bad);
+            assert!(decode(&at(page(&bad)), RemoteAddr(AT)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn live_bytes_decide() {
+        let (old, jump): (&[u8], &[u8]) = (&[1, 2, 3], &[4, 5, 6]);
+        let live = |f: &[u8], g: &[u8]| {
+            let mut memory = Pieces::default();
+            memory.put(0x5000, f);
+            memory.put(0x5100, g);
+            record().live(&memory).unwrap()
+        };
+        assert_eq!(live(old, old), Live::Old);
+        assert_eq!(live(jump, jump), Live::New);
+        assert_eq!(live(jump, old), Live::Mixed);
+        assert_eq!(live(old, &[0xcc, 2, 3]), Live::Foreign { function: "g".into(), at: RemoteAddr(0x5100) });
+    }
+
+    #[test]
+    fn scan_looks_at_every_page() {
+        let mut bytes = vec![0; 0x1000];
+        bytes.extend(page(&record()));
+        let mut memory = Pieces::default();
+        memory.put(AT - 0x1000, bytes);
+        let found = scan(&memory, [AT - 0x1000..AT + 0x1000, 0x900000..0x901000]).unwrap();
+        assert_eq!(found.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), flip in 16usize..100) {
+            let mut page = MAGIC.to_vec();
+            page.extend(VERSION.to_le_bytes());
+            page.extend(&bytes);
+            let _ = decode(&at(page), RemoteAddr(AT));
+            let mut page = self::page(&record());
+            for (i, b) in bytes.iter().take(8).enumerate() {
+                page[flip + i] ^= b;
+            }
+            let _ = decode(&at(page), RemoteAddr(AT));
+        }
+    }
+}
