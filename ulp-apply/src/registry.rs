@@ -434,11 +434,12 @@ mod tests {
 
     #[test]
     fn impossible_records_are_refused_though_their_digest_holds() {
-        let cases: [(&str, fn(&mut Record)); 7] = [
+        type Spoil = fn(&mut Record);
+        let cases: [(&str, Spoil); 7] = [
             ("no target", |r| r.targets.clear()),
             ("not its own memory", |r| r.targets[0].areas[0].start = RemoteAddr(AT + 0x3000)),
             ("overlap", |r| r.targets[0].areas[2].start = RemoteAddr(AT + 0x1000)),
-            ("wraps", |r| r.targets[0].areas[2].start = RemoteAddr(u64::MAX & !0xfff)),
+            ("wraps", |r| r.targets[0].areas[2].start = RemoteAddr(!0xfff)),
             ("lengths differ", |r| r.targets[0].functions[0].jump.push(1)),
             ("new code elsewhere", |r| r.targets[0].functions[0].new = RemoteAddr(1)),
             ("odd area", |r| r.targets[0].areas[1].len = 5),
