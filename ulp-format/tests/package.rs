@@ -161,20 +161,49 @@ fn strangers_are_told_apart_from_damage() {
     assert!(matches!(Package::read(&file).unwrap_err(), ReadError::Damaged(_)));
 }
 
-/// Replaces manifest text by text of the same length, and makes the digest true again.
-fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
-    use object::{Object as _, ObjectSection as _};
+/// Makes the digest of a changed file true again: what somebody with bad intentions would do.
+fn sign(changed: &mut [u8], digest: std::ops::Range<usize>) {
     use sha2::Digest as _;
+    changed[digest.clone()].fill(0);
+    let value = sha2::Sha256::digest(&*changed);
+    changed[digest].copy_from_slice(&value);
+}
+
+fn digest_place(file: &[u8]) -> std::ops::Range<usize> {
+    use object::{Object as _, ObjectSection as _};
+    let elf = object::File::parse(file).unwrap();
+    let (start, len) = elf.section_by_name(".ulp.digest").unwrap().file_range().unwrap();
+    start as usize..(start + len) as usize
+}
+
+/// Replaces manifest text by text of the same length, under a true digest.
+fn forge(file: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut forged = file.to_vec();
     let at = file.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
     forged[at..at + to.len()].copy_from_slice(to.as_bytes());
-    let (start, len) = object::File::parse(file).unwrap().section_by_name(".ulp.digest").unwrap().file_range().unwrap();
-    let place = start as usize..(start + len) as usize;
-    forged[place.clone()].fill(0);
-    let digest = sha2::Sha256::digest(&forged);
-    forged[place].copy_from_slice(&digest);
+    sign(&mut forged, digest_place(file));
     forged
+}
+
+#[test]
+fn no_byte_under_a_true_digest_makes_the_reader_panic() {
+    let file = sample().write().unwrap();
+    let digest = digest_place(&file);
+    let mut read = 0;
+    for at in (0..file.len()).filter(|at| !digest.contains(at)) {
+        for value in [0, 1, 0x7f, 0xff, file[at].wrapping_add(1), file[at] ^ 0x80] {
+            let mut forged = file.clone();
+            forged[at] = value;
+            sign(&mut forged, digest.clone());
+            // A letter of a description may change; what is read must still keep every rule.
+            if let Ok(package) = Package::read(&forged) {
+                package.write().unwrap_or_else(|e| panic!("byte {at:#x} = {value:#x}: {e}"));
+                read += 1;
+            }
+        }
+    }
+    assert!(read > file.len() / 10, "forged text of a description reads well: {read}");
 }
 
 #[test]
