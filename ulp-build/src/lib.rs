@@ -16,6 +16,7 @@ pub mod production;
 pub mod progress;
 pub mod report;
 pub mod trees;
+pub mod types;
 pub mod work;
 
 /// What a request came to.
