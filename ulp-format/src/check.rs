@@ -321,8 +321,9 @@ fn relocations(
         };
         rule!(of == owner, "{} names {:?} of another target", at(), symbol.name);
         let fits = match row.formula {
-            Formula::TpOffset => matches!(source, Some(Source::TlsLocalExec { .. })),
-            Formula::TpSlotPcRelative => matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. })),
+            Formula::TpOffset | Formula::TpSlotPcRelative => {
+                matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. }))
+            }
             Formula::Nothing => true,
             _ => symbol.kind != SymbolKind::Tls,
         };

@@ -293,9 +293,7 @@ const BROKEN: &[Broken] = &[
     ("not aligned", |p| {
         p.manifest.targets[0].references[0].source = Source::TlsSlot { slot: LinkAddr(0x4019), delta: 0 };
     }),
-    ("does not fit", |p| {
-        p.manifest.targets[0].references[0].source = Source::TlsSlot { slot: LinkAddr(0x4018), delta: 0 };
-    }),
+    ("does not fit", |p| p.sections[0].relocations[3].symbol = 4),
     ("does not fit", |p| p.sections[0].relocations[0].symbol = 5),
     ("new thread-local", |p| p.symbols[2].kind = SymbolKind::Tls),
     ("two sections", |p| p.sections[1].name = ".text.check".into()),
