@@ -6,3 +6,4 @@ pub mod link;
 pub mod memory;
 pub mod process;
 pub mod registry;
+pub mod symbols;

@@ -11,6 +11,12 @@ pub trait Memory {
     fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()>;
 }
 
+impl Memory for crate::process::Process {
+    fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()> {
+        Self::read(self, at, buf).map_err(std::io::Error::other)
+    }
+}
+
 /// More than any structure read from a process needs; a larger length is a lie.
 const LARGEST: u64 = 64 << 20;
 

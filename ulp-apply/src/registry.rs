@@ -148,30 +148,12 @@ mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&super::to_hex(bytes))
+        s.serialize_str(&ulp_format::hex::encode(bytes))
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(d)?;
-        super::from_hex(&text).ok_or_else(|| D::Error::custom("not hexadecimal"))
+        ulp_format::hex::decode(&text).ok_or_else(|| D::Error::custom("not hexadecimal"))
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// The bytes of a hexadecimal text; `None` when it is none.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-    let digits = digits?;
-    let (pairs, rest) = digits.as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}
-
-/// SHA-256, lower-case hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    to_hex(&Sha256::digest(bytes))
 }
 
 /// The bytes of a record with its first state; they go to the start of its constants area.
@@ -326,7 +308,7 @@ impl Record {
         for area in self.areas() {
             let Some(digest) = &area.sha256 else { continue };
             let now = memory::bytes(memory, area.start.plus(area.measured), area.len - area.measured)?;
-            if sha256(&now) != *digest {
+            if ulp_format::sha256_hex(&now) != *digest {
                 return Ok(Some(area));
             }
         }
