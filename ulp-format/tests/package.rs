@@ -117,6 +117,34 @@ fn sample() -> Package {
     }
 }
 
+/// A second target, a library with one function in a section of its own.
+fn add_target(p: &mut Package) {
+    p.manifest.atomic = false;
+    p.sections.push(section(".text.twin", SectionKind::Code, 1, &[0x90; 8]));
+    p.symbols.push(Symbol {
+        name: "twin".into(),
+        place: Some(Place { section: 5, offset: 0, size: 8 }),
+        kind: SymbolKind::Function,
+    });
+    p.manifest.targets.push(Target {
+        file: "libtwin.so.1".into(),
+        build_id: "00ff".into(),
+        kind: Kind::SharedLibrary,
+        identity: Identity::SameBytes,
+        functions: vec![Function { new_symbol: "twin".into(), ..function("twin", 0x2000) }],
+        sections: vec![".text.twin".into()],
+        references: vec![],
+    });
+}
+
+#[test]
+fn several_targets_come_back() {
+    let mut package = sample();
+    add_target(&mut package);
+    package.sections[5].relocations = vec![Relocation { offset: 0, r_type: R_X86_64_PC32, symbol: 7, addend: -4 }];
+    assert_eq!(Package::read(&package.write().unwrap()).unwrap(), package);
+}
+
 #[test]
 fn the_sample_comes_back_as_it_was() {
     let file = sample().write().unwrap();
@@ -207,6 +235,47 @@ fn no_byte_under_a_true_digest_makes_the_reader_panic() {
 }
 
 #[test]
+fn elf_that_we_would_not_write_is_refused_under_a_true_digest() {
+    use object::{Object as _, ObjectSection as _};
+    let file = sample().write().unwrap();
+    let elf = object::File::parse(&*file).unwrap();
+    let at = |section: &str| elf.section_by_name(section).unwrap().file_range().unwrap().0 as usize;
+    // Section headers stand at the end; one is 64 bytes, its type at 4, its flags at 8, what it is for at 44.
+    let header = |section: &str| {
+        let count = elf.sections().count() + 1;
+        file.len() - 64 * (count - elf.section_by_name(section).unwrap().index().0)
+    };
+    for (word, place, value) in [
+        ("not a relocatable", 16, 2),                                // e_type: ET_EXEC
+        ("not a relocatable", 56, 1),                                // e_phnum
+        ("architecture", 18, 183),                                   // e_machine: EM_AARCH64
+        ("not global", at(".symtab") + 24 + 4, 0x02),                // st_info: STB_LOCAL, STT_FUNC
+        ("not global", at(".symtab") + 24 + 5, 2),                   // st_other: STV_HIDDEN
+        ("of no kind", at(".symtab") + 24 + 4, 0x13),                // st_info: STT_SECTION
+        ("has a place", at(".symtab") + 24 * 4 + 8, 1),              // st_value of an undefined symbol
+        ("in no loaded section", at(".symtab") + 24 + 6, 12),        // st_shndx: the manifest
+        ("names no symbol", at(".rela.text.check") + 12, 0),         // r_info: the null symbol
+        ("of no kind", header(".rodata.check") + 4, 7),              // sh_type: SHT_NOTE
+        ("of no kind", header(".rodata.check") + 8, 7),              // sh_flags: writable and executable
+        ("as a package has it", header(".rela.data.count") + 44, 1), // sh_info: .text.check
+        ("as a package has it", header(".rela.data.count") + 40, 1), // sh_link: .text.check
+    ] {
+        let mut forged = file.clone();
+        assert_ne!(forged[place], value);
+        forged[place] = value;
+        sign(&mut forged, digest_place(&file));
+        let error = Package::read(&forged).expect_err(word).to_string();
+        assert!(error.contains(word), "{error:?} does not say {word:?}");
+    }
+    let mut forged = file.clone();
+    let (text, data) = (header(".rela.text.check"), header(".rela.data.count"));
+    forged.copy_within(text..text + 64, data);
+    sign(&mut forged, digest_place(&file));
+    let error = Package::read(&forged).unwrap_err().to_string();
+    assert!(error.contains("is there twice"), "{error}");
+}
+
+#[test]
 fn a_newer_format_is_recognised_when_its_digest_holds() {
     let file = sample().write().unwrap();
     // What else a newer manifest says is not looked at: `tool` is unknown to this reader under its new name.
@@ -245,19 +314,25 @@ const BROKEN: &[Broken] = &[
         p.manifest.targets.push(twin);
     }),
     ("belongs to two targets", |p| {
-        let mut twin = p.manifest.targets[0].clone();
-        (twin.build_id, twin.sections) = ("00".into(), vec![]);
-        twin.functions.truncate(1);
-        p.manifest.atomic = false;
-        p.sections.push(section(".text.twin", SectionKind::Code, 1, &[0x90; 8]));
-        p.symbols.push(Symbol {
-            name: "twin".into(),
-            place: Some(Place { section: 5, offset: 0, size: 8 }),
-            kind: SymbolKind::Function,
-        });
-        twin.sections = vec![".text.twin".into()];
-        twin.functions[0].new_symbol = "twin".into();
-        p.manifest.targets.push(twin);
+        add_target(p);
+        let reference = p.manifest.targets[0].references[2].clone();
+        p.manifest.targets[1].references.push(reference);
+    }),
+    ("have the build-id", |p| {
+        add_target(p);
+        p.manifest.targets[1].build_id = p.manifest.targets[0].build_id.clone();
+    }),
+    ("belongs to another target", |p| {
+        add_target(p);
+        p.manifest.targets[1].functions[0].new_symbol = "check".into();
+    }),
+    ("of another target", |p| {
+        add_target(p);
+        p.sections[5].relocations = vec![Relocation { offset: 0, r_type: R_X86_64_PC32, symbol: 0, addend: -4 }];
+    }),
+    ("of another target", |p| {
+        add_target(p);
+        p.sections[5].relocations = vec![Relocation { offset: 0, r_type: R_X86_64_PC32, symbol: 4, addend: -4 }];
     }),
     ("belongs to no target", |p| drop(p.manifest.targets[0].sections.pop())),
     ("which is not there", |p| p.manifest.targets[0].sections[0] = ".text.other".into()),
