@@ -53,7 +53,10 @@ fn must_fail(folder: &Path) -> Result<()> {
         Err(error) if error.is::<CannotRun>() => Err(error),
         Err(error) => {
             let said = format!("{error:#}");
-            ulp_tests::ensure_that!(said.contains(why), "it failed (unreadable: {wanted_unknown}), but not with {why:?}: {said}");
+            ulp_tests::ensure_that!(
+                said.contains(why),
+                "it failed (unreadable: {wanted_unknown}), but not with {why:?}: {said}"
+            );
             Ok(())
         }
     }

@@ -45,6 +45,11 @@ pub fn run_case(folder: &Path) -> Result<()> {
     case.trees.check_has(&case.expect)?;
     let package = case.package();
     let ran = case.ulp_build(&package, true)?;
+    if ran.code == Some(5)
+        && let Some(code) = &case.expect.or_refuse
+    {
+        return case.check_refusal(&ran, &package, code, None);
+    }
     case.check_build(&ran, &package)?;
     if let Build::Changed(functions) = &case.expect.build {
         case.check_info(&package)?;
@@ -139,26 +144,26 @@ impl Case {
                 let json = ran.json()?;
                 same_set(&json, "changed", Some(&BTreeSet::new()), ran)?;
             }
-            Build::Refuse { code, symbol } => {
-                ran.expect_code(5)?;
-                ensure_that!(!package.exists(), "a refusal, and yet a package\n{}", ran.report());
-                ensure_that!(ran.stderr.contains(code.as_str()), "stderr does not name {code}\n{}", ran.report());
-                let json = ran.json()?;
-                let refusals = json.get("refusals").and_then(Value::as_array).context("--json has no refusals")?;
-                let matches = |refusal: &Value| {
-                    let text = |key: &str| refusal.get(key).and_then(Value::as_str);
-                    text("code") == Some(code)
-                        && text("message").is_some_and(|message| !message.is_empty())
-                        && symbol.as_ref().is_none_or(|wanted| text("symbol") == Some(wanted))
-                };
-                ensure_that!(
-                    refusals.iter().any(matches),
-                    "--json has no refusal {code} {}\n{}",
-                    symbol.as_deref().unwrap_or(""),
-                    ran.report()
-                );
-            }
+            Build::Refuse { code, symbol } => self.check_refusal(ran, package, code, symbol.as_deref())?,
         }
+        Ok(())
+    }
+
+    /// A refusal has its exit code, names its code to people and to programs, and leaves no file.
+    fn check_refusal(&self, ran: &Ran, package: &Path, code: &str, symbol: Option<&str>) -> Result<()> {
+        ran.expect_code(5)?;
+        ensure_that!(!package.exists(), "a refusal, and yet a package\n{}", ran.report());
+        ensure_that!(ran.stderr.contains(code), "stderr does not name {code}\n{}", ran.report());
+        let json = ran.json()?;
+        let refusals = json.get("refusals").and_then(Value::as_array).context("--json has no refusals")?;
+        let matches = |refusal: &Value| {
+            let text = |key: &str| refusal.get(key).and_then(Value::as_str);
+            text("code") == Some(code)
+                && text("message").is_some_and(|message| !message.is_empty())
+                && symbol.is_none_or(|wanted| text("symbol").is_some_and(|found| found.contains(wanted)))
+        };
+        let what = symbol.unwrap_or("");
+        ensure_that!(refusals.iter().any(matches), "--json has no refusal {code} {what}\n{}", ran.report());
         Ok(())
     }
 
@@ -262,7 +267,13 @@ impl Case {
     }
 
     /// Every replaced function's entry must have changed, and no byte of the program but at entries.
-    fn check_entries(&self, target: &Running, functions: &BTreeSet<String>, old: &Picture, new: &Picture) -> Result<()> {
+    fn check_entries(
+        &self,
+        target: &Running,
+        functions: &BTreeSet<String>,
+        old: &Picture,
+        new: &Picture,
+    ) -> Result<()> {
         let mut entries = Vec::new();
         for (file, symbols) in self.production.targets.iter().zip(&self.production.with_symbols) {
             let bias = target.load_bias(file)?;
@@ -361,4 +372,3 @@ fn check_need(need: Need) -> Result<()> {
     }
     Ok(())
 }
-

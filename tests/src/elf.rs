@@ -31,6 +31,17 @@ pub fn functions(path: &Path) -> Result<BTreeMap<String, Vec<u64>>> {
     Ok(found)
 }
 
+/// A function's bytes in an object file, relocations not applied.
+pub fn code(path: &Path, name: &str) -> Result<Vec<u8>> {
+    let data = std::fs::read(path)?;
+    let file = object::File::parse(&*data).with_context(|| path.display().to_string())?;
+    let symbol =
+        file.symbols().find(|symbol| symbol.name() == Ok(name)).with_context(|| format!("no symbol {name}"))?;
+    let section = file.section_by_index(symbol.section_index().context("a function is defined")?)?;
+    let bytes = section.data_range(symbol.address(), symbol.size())?.context("a function lies in its section")?;
+    Ok(bytes.to_vec())
+}
+
 /// Link address and file size of each executable segment.
 pub fn executable_segments(data: &[u8]) -> Result<Vec<(u64, u64)>> {
     let file = object::File::parse(data)?;

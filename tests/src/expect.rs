@@ -21,6 +21,10 @@ pub struct Expect {
     pub accept: Vec<String>,
     /// What the compiled objects must show, so that the case provokes what it says.
     pub has: Vec<Has>,
+    /// Functions whose instructions are the same in both trees: only what they refer to has changed.
+    pub same_code: Vec<String>,
+    /// A refusal with this code is as right as the patch: the situation can be understood or not, but never got wrong.
+    pub or_refuse: Option<String>,
     /// The identity grade that the package must state.
     pub identity: Option<String>,
     /// Lines sent once, before the first question; each is answered.
@@ -129,6 +133,8 @@ pub fn parse(text: &str) -> Result<Expect> {
         warn: Vec::new(),
         accept: Vec::new(),
         has: Vec::new(),
+        same_code: Vec::new(),
+        or_refuse: None,
         identity: None,
         setup: Vec::new(),
         asks: Vec::new(),
@@ -186,6 +192,8 @@ fn one(e: &mut Expect, build: &mut Option<Build>, key: &str, value: &str) -> Res
         "warn" => e.warn.push(value.into()),
         "accept" => e.accept.push(value.into()),
         "has" => e.has.push(parse_has(value)?),
+        "same-code" => e.same_code.extend(words()),
+        "or-refuse" => e.or_refuse = Some(value.into()),
         "identity" => e.identity = Some(value.into()),
         "setup" => e.setup.push(value.into()),
         "ask" => e.asks.push(Ask { line: value.into(), ..Ask::default() }),
@@ -318,8 +326,10 @@ mod tests {
 
     #[test]
     fn a_full_file_is_read() {
-        let e = parse("# why\ncflags: -O3\nbuild: changed f g\nask: x: y\nbefore: 1\nafter: 2\nreverted: 3\nhas: only-after a.0")
-            .expect("it is well formed");
+        let e = parse(
+            "# why\ncflags: -O3\nbuild: changed f g\nask: x: y\nbefore: 1\nafter: 2\nreverted: 3\nhas: only-after a.0",
+        )
+        .expect("it is well formed");
         assert_eq!(e.build, Build::Changed(["f".to_string(), "g".to_string()].into()));
         assert_eq!((e.asks[0].line.as_str(), e.asks[0].reverted.as_deref()), ("x: y", Some("3")));
         assert_eq!((e.has[0].before, e.has[0].after), (Some(false), Some(true)));

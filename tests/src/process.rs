@@ -94,9 +94,8 @@ impl Running {
         }
         for task in self.task_directories()? {
             let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
-            let field = |name: &str| {
-                status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim).to_string()
-            };
+            let field =
+                |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim).to_string();
             if field("State:").starts_with(['t', 'T']) {
                 bail!("a thread of the target was left stopped: {}", task.display());
             }
@@ -217,6 +216,7 @@ pub fn read_memory(pid: u32, address: u64, length: usize) -> Result<Vec<u8>> {
 
 /// Whether this user may make a user and mount namespace here.
 pub fn user_namespaces_work() -> bool {
-    run(Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"])).is_ok_and(|ran| ran.code == Some(0))
+    run(Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]))
+        .is_ok_and(|ran| ran.code == Some(0))
         || run(Command::new("unshare").args(["--mount", "true"])).is_ok_and(|ran| ran.code == Some(0))
 }

@@ -3,6 +3,7 @@
 //!
 //! `before.c` and `after.c` become `main.c` of one tree each; `before/` and `after/` are laid over their tree; every other
 //! file of the folder stands in both. `ask.c` and `ask.h` (tests/support) and, where there is none, a Makefile are added.
+//! `production/` and `debuginfo/` hold sources of another build, for the cases about a binary that is not what it should be.
 
 use crate::expect::{Expect, Has, Strip, Toolchain};
 use crate::tools::{repository, run};
@@ -18,6 +19,7 @@ pub struct Trees {
     pub work: PathBuf,
     pub before: PathBuf,
     pub after: PathBuf,
+    folder: PathBuf,
 }
 
 /// What runs, and what is known of it.
@@ -35,27 +37,22 @@ pub struct Production {
 
 impl Trees {
     pub fn lay_out(case: &Path, work: &Path, expect: &Expect) -> Result<Self> {
-        let trees = Self { work: work.into(), before: work.join("before"), after: work.join("after") };
+        let trees =
+            Self { work: work.into(), before: work.join("before"), after: work.join("after"), folder: case.into() };
         for (tree, side) in [(&trees.before, "before"), (&trees.after, "after")] {
             std::fs::create_dir(tree)?;
             for entry in std::fs::read_dir(case)? {
                 let entry = entry?;
                 let name = entry.file_name();
                 match name.to_str().context("file names are plain text")? {
-                    "expect" | "before" | "after" => {}
+                    "expect" | "before" | "after" | "production" | "debuginfo" => {}
                     "before.c" if side == "before" => copy(&entry.path(), &tree.join("main.c"))?,
                     "after.c" if side == "after" => copy(&entry.path(), &tree.join("main.c"))?,
                     "before.c" | "after.c" => {}
                     name => copy(&entry.path(), &tree.join(name))?,
                 }
             }
-            let over = case.join(side);
-            if over.is_dir() {
-                for entry in std::fs::read_dir(&over)? {
-                    let entry = entry?;
-                    copy(&entry.path(), &tree.join(entry.file_name()))?;
-                }
-            }
+            lay_over(&case.join(side), tree)?;
             for name in ["ask.c", "ask.h"] {
                 if !tree.join(name).exists() {
                     copy(&repository().join("tests/support").join(name), &tree.join(name))?;
@@ -72,7 +69,15 @@ impl Trees {
     pub fn production(&self, expect: &Expect) -> Result<Production> {
         let dir = self.work.join("production");
         copy(&self.before, &dir)?;
+        lay_over(&self.folder.join("production"), &dir)?;
         make(&dir, &expect.toolchain)?;
+        let other = self.folder.join("debuginfo");
+        let other_build = self.work.join("debuginfo");
+        if other.is_dir() {
+            copy(&self.before, &other_build)?;
+            lay_over(&other, &other_build)?;
+            make(&other_build, &expect.toolchain)?;
+        }
         let mut production = Production {
             targets: expect.target.files.iter().map(|file| dir.join(file)).collect(),
             with_symbols: Vec::new(),
@@ -87,7 +92,9 @@ impl Trees {
             std::fs::copy(target, &kept).with_context(|| format!("{} was not built", target.display()))?;
             if expect.target.strip == Strip::Debuginfo {
                 let debug = kept.with_extension("debug");
-                tool(Command::new("objcopy").arg("--only-keep-debug").arg(target).arg(&debug))?;
+                let name = target.file_name().context("a target has a name")?;
+                let from = if other.is_dir() { &other_build.join(name) } else { target };
+                tool(Command::new("objcopy").arg("--only-keep-debug").arg(from).arg(&debug))?;
                 production.debuginfo.push(debug);
             }
             if expect.target.strip != Strip::No {
@@ -101,27 +108,22 @@ impl Trees {
     /// Whether the compiler does what the case is about. What an optimiser does is fixed for one version only: another one
     /// that does something else makes the case pointless, not wrong.
     pub fn check_has(&self, expect: &Expect) -> Result<()> {
-        if expect.has.is_empty() {
+        if expect.has.is_empty() && expect.same_code.is_empty() {
             return Ok(());
         }
-        let before = self.names_of_objects(&self.work.join("production"))?;
-        let copy_of_after = self.work.join("after-built");
-        copy(&self.after, &copy_of_after)?;
-        make(&copy_of_after, &expect.toolchain)?;
-        let after = self.names_of_objects(&copy_of_after)?;
+        let (old, new) = (self.work.join("production"), self.work.join("after-built"));
+        copy(&self.after, &new)?;
+        make(&new, &expect.toolchain)?;
+        for name in &expect.same_code {
+            let (a, b) = (elf::code(&old.join("main.o"), name)?, elf::code(&new.join("main.o"), name)?);
+            unprovoked(a == b, || format!("same-code: {name} has other instructions after the fix"))?;
+        }
+        let (before, after) = (self.names_of_objects(&old)?, self.names_of_objects(&new)?);
         for Has { before: in_before, after: in_after, text } in &expect.has {
             for (names, wanted, side) in [(&before, in_before, "before"), (&after, in_after, "after")] {
                 let found = names.iter().any(|name| name.contains(text.as_str()));
-                if let Some(wanted) = wanted
-                    && found != *wanted
-                {
-                    let is = if found { "there" } else { "not there" };
-                    let message = format!("has: {text} is {is} in the objects of {side}: {names:?}");
-                    if gcc_major()? == 12 {
-                        bail!("{message}");
-                    }
-                    bail!(CannotRun(format!("another compiler: {message}")));
-                }
+                let said = || format!("has: {text} is there or not there against expectation {side}: {names:?}");
+                unprovoked(wanted.is_none_or(|wanted| wanted == found), said)?;
             }
         }
         Ok(())
@@ -146,6 +148,28 @@ impl Trees {
         std::fs::write(&path, ran.stdout)?;
         Ok(path)
     }
+}
+
+/// A situation that the compiler did not provoke: a failure with the compiler that the cases were made with, and with any
+/// other a reason not to run.
+fn unprovoked(as_wanted: bool, message: impl FnOnce() -> String) -> Result<()> {
+    if as_wanted {
+        return Ok(());
+    }
+    if gcc_major()? == 12 {
+        bail!("{}", message());
+    }
+    bail!(CannotRun(format!("another compiler: {}", message())));
+}
+
+fn lay_over(from: &Path, tree: &Path) -> Result<()> {
+    if from.is_dir() {
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &tree.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn makefile(tree: &Path, toolchain: &Toolchain) -> Result<String> {
