@@ -115,6 +115,29 @@ impl Case {
         run(&mut command)
     }
 
+    /// The program of this name under `tests/life`, for tests that drive it by themselves.
+    pub fn life(name: &str) -> Result<Self> {
+        Self::open(&repository().join("tests/life").join(name))
+    }
+
+    /// Makes a package of another fix: the original tree with this text replaced in `main.c`.
+    pub fn package_of(&self, name: &str, old: &str, new: &str) -> Result<PathBuf> {
+        let tree = self.work().join(format!("fix-{name}"));
+        crate::trees::copy(&self.trees.before, &tree)?;
+        let source = tree.join("main.c");
+        let text = std::fs::read_to_string(&source)?;
+        ensure_that!(text.contains(old), "main.c has no {old:?}");
+        std::fs::write(&source, text.replace(old, new))?;
+        let package = self.work().join(name).with_extension("ulp");
+        let mut command = ulp_build()?;
+        command.arg("--orig").arg(&self.trees.before).arg("--fix").arg(&tree);
+        for target in &self.production.targets {
+            command.arg("--target").arg(target);
+        }
+        run(command.arg("-o").arg(&package))?.expect_code(0)?;
+        Ok(package)
+    }
+
     /// Makes the package, for tests that go on by themselves.
     pub fn build_package(&self) -> Result<PathBuf> {
         let package = self.package();

@@ -214,6 +214,6 @@ fn gcc_major() -> Result<u32> {
 }
 
 /// Copies a file or a tree, times included: make must see what was built as built.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     tool(Command::new("cp").arg("-a").arg("-T").arg(from).arg(to))
 }
