@@ -35,6 +35,7 @@ rm -rf "$WORK/ulp-work-memcached"
 make_patch() { "$ULP_BIN/ulp-build" --orig "$SOURCE" --fix "$1" --build "$BUILD" --target "$TARGET" --work "$WORK/ulp-work-memcached" -o "$2"; }
 timed FIRST make_patch "$first" "$WORK/verbosity.ulp"
 timed SECOND make_patch "$second" "$WORK/version.ulp"
+[ -s "$WORK/verbosity.ulp" ] || fail "ulp-build said yes and wrote no package"
 "$ULP_BIN/ulp-apply" info "$WORK/verbosity.ulp"
 
 user=nobody; id memcache >/dev/null 2>&1 && user=memcache

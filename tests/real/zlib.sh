@@ -32,6 +32,7 @@ rm -rf "$WORK/ulp-work-zlib"
 make_patch() { "$ULP_BIN/ulp-build" --orig "$SOURCE" --fix "$1" --build "$BUILD" --target "$TARGET" --work "$WORK/ulp-work-zlib" -o "$2"; }
 timed FIRST make_patch "$first" "$WORK/bound.ulp"
 timed SECOND make_patch "$second" "$WORK/combine.ulp"
+[ -s "$WORK/bound.ulp" ] || fail "ulp-build said yes and wrote no package"
 "$ULP_BIN/ulp-apply" info "$WORK/bound.ulp"
 "$ULP_BIN/ulp-apply" info "$WORK/bound.ulp" --json | grep -q '"same-bytes"' || say "note: the identity is not the second grade"
 
