@@ -176,7 +176,9 @@ impl Case {
     fn check_refusal(&self, ran: &Ran, package: &Path, code: &str, symbol: Option<&str>) -> Result<()> {
         ran.expect_code(5)?;
         ensure_that!(!package.exists(), "a refusal, and yet a package\n{}", ran.report());
-        ensure_that!(ran.stderr.contains(code), "stderr does not name {code}\n{}", ran.report());
+        let people = self.ulp_build(package, false)?;
+        people.expect_code(5)?;
+        ensure_that!(people.stderr.contains(code), "stderr does not name {code}\n{}", people.report());
         let json = ran.json()?;
         let refusals = json.get("refusals").and_then(Value::as_array).context("--json has no refusals")?;
         let matches = |refusal: &Value| {
