@@ -9,35 +9,34 @@
 //!
 //! Both run on a thread of their own: when that thread ends, however it ends, the kernel lets go of every thread it
 //! still holds. Errors change nothing, and threads go on as if they had not been stopped.
-//!
-//! ```ignore
-//! pub struct Suspect { name: String, start: RemoteAddr, end: RemoteAddr, at_start: bool }  // v is inside when start < v <= end, or v == start where `at_start`
-//! pub struct Check { suspects: Vec<Suspect>, unwinder: Unwinder }
-//! Unwinder::new(&Process, &[Module], &[(RemoteAddr range of .eh_frame in memory, text range)]) -> Unwinder
-//! Process::remote(&self, max_stop, |remote: &mut Remote<'_>| -> R) -> Result<R, Error>
-//!   Remote::map(addr, len, Protection) -> Result<(), Error>; Remote::unmap(addr, len); Remote::write(addr, &[u8])
-//! Process::stop(&self, max_stop, &Check, |quiet: &Quiet<'_>| -> R) -> Result<(R, Timings), Error>   // Error::Busy { threads } when somebody is inside
-//!   Quiet::write(addr, &[u8]); reads through the Process as ever
-//! Process::look_again(&self, max_stop, &Check, &[BusyThread]) -> Result<Vec<BusyThread>, Error>     // looks only at these threads
-//! ```
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod error;
 mod maps;
 mod module;
+mod quiesce;
+mod remote;
+mod seccomp;
+mod stop;
 mod sys;
 mod task;
+mod unwind;
 
 pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
 pub use maps::{Mapping, Maps, Wish};
 pub use module::{Dynamic, Module, Role, Segment, Tls};
+pub use quiesce::{Check, Suspect};
+pub use remote::{Protection, Remote};
+pub use stop::{Quiet, Timings};
+pub use unwind::{ExtraTable, Unwinder};
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
-use ulp_arch::{Arch, RemoteAddr};
+use ulp_arch::Arch;
+pub use ulp_arch::RemoteAddr;
 
 /// `AT_PHENT` of a 64-bit program: the size of its program headers.
 const PHENT_64: u64 = 56;

@@ -232,9 +232,8 @@ pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64,
     // the answer: vma_start (24), vma_end (32).
     const QUERY: libc::c_ulong = 0xc068_6611;
     let mut query = [0u64; 13];
-    if let [size, _flags, at, ..] = &mut query {
-        (*size, *at) = (104, addr);
-    }
+    let [size, _flags, at, ..] = &mut query;
+    (*size, *at) = (104, addr);
     // SAFETY: the request number encodes a size of 104 bytes, which is the size of `query`.
     let result = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, query.as_mut_ptr()) };
     let [_, _, _, start, end, ..] = query;
@@ -247,6 +246,11 @@ pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64,
         Some(libc::ENOTTY) => Err(io::ErrorKind::Unsupported.into()),
         _ => Err(error),
     }
+}
+
+/// Whether this kernel answers [`query_mapping`].
+pub fn can_query_mappings(maps: BorrowedFd<'_>) -> bool {
+    !matches!(query_mapping(maps, 0), Err(e) if e.kind() == io::ErrorKind::Unsupported)
 }
 
 /// Our effective user.

@@ -3,7 +3,7 @@
 
 use super::error::{Denial, Error};
 use super::sys;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
@@ -105,6 +105,13 @@ pub fn read_file(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
         }
         Err(source) => Err(Error::Proc { path, source }),
     }
+}
+
+/// Opens a file of the process through a thread that lives.
+pub fn open(pid: i32, name: &str) -> Option<File> {
+    File::open(format!("/proc/{pid}/task/{}/{name}", living(pid).ok()?))
+        .or_else(|_| File::open(format!("/proc/{pid}/{name}")))
+        .ok()
 }
 
 /// A thread's name.

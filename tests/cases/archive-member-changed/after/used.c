@@ -1,2 +1,0 @@
-// Fixed.
-int used(int n) { return n * 4; }

@@ -1,1 +1,0 @@
-int unused(int n) { return n * 5; }

@@ -1,2 +1,0 @@
-// Fixed.
-int unused(int n) { return n * 4; }

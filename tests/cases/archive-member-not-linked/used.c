@@ -1,1 +1,0 @@
-int used(int n) { return n * 5; }

@@ -1,2 +1,0 @@
-// Fixed.
-inline __attribute__((noinline)) int scale(int n) { return n * 5; }

@@ -1,3 +1,0 @@
-#include "scale.h"
-
-int other(int n) { return scale(n) + 1; }

@@ -1,2 +1,0 @@
-// Fixed.
-static inline int limit(int n) { return n > 20 ? 20 : n; }

@@ -1,5 +1,0 @@
-// Fixed.
-struct name {
-    int length;
-    char text[64];
-};

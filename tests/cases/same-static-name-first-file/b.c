@@ -1,5 +1,0 @@
-#include "ask.h"
-
-static int limit = 200;
-
-NOINLINE int b(int n) { return limit++ + n; }

@@ -1,1 +1,0 @@
-int surcharge(int n) { return n + 50; }

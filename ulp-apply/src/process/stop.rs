@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Holding all threads of a process still. Sleeping threads are stopped and looked at first while running ones run
+//! on, so that a running thread's gap does not grow with the number of threads; what is born meanwhile is caught.
+//!
+//! The tracer is a thread of its own which lives as long as the stop. When it ends, the kernel lets go of whatever
+//! it still traces, stopped or not, which is the last line of every error path here: nothing can be left stopped.
+
+use super::error::{BusyThread, Error};
+use super::maps::Maps;
+use super::quiesce::{Check, Scratch, Stacks};
+use super::sys::{self, Wait, event};
+use super::{Process, RemoteAddr, task};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+use ulp_arch::Regs;
+
+/// How long the parts of a stop took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Timings {
+    /// Threads that were held.
+    pub threads: usize,
+    /// Threads that were running when we looked.
+    pub runners: usize,
+    /// Threads whose system call would have failed with EINTR because of us.
+    pub cured: usize,
+    /// From the first interrupt to the last sleeping thread stopped and looked at.
+    pub sleepers: Duration,
+    /// From the first running thread's interrupt until the last of them was let go.
+    pub gap: Duration,
+    /// From the first interrupt to the last thread let go.
+    pub hold: Duration,
+}
+
+/// A stopped thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub tid: i32,
+    pub regs: Regs,
+    /// A signal that was about to be delivered, 0 for none; it is delivered when the thread is let go.
+    signal: i32,
+}
+
+/// Proof that every thread of the process is stopped and none is inside the code that was asked about. It exists
+/// only inside the closure given to [`Process::stop`], on the thread that traces.
+pub struct Quiet<'a> {
+    process: &'a Process,
+    holder: i32,
+    deadline: Instant,
+    // A tracer is one thread: the guard may not leave it.
+    _tracer: PhantomData<*const ()>,
+}
+
+impl Quiet<'_> {
+    /// Writes memory, also where it is mapped read-only.
+    pub fn write(&self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
+        self.process.write(self.holder, addr, bytes)
+    }
+
+    /// When the stop's time is up; nothing enforces it from here on, so look before beginning something long.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// Runs `f` on a thread of its own, so that the kernel undoes all tracing when it ends.
+pub(super) fn on_tracer<R: Send>(f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    std::thread::scope(|scope| {
+        let tracer = std::thread::Builder::new().name("tracer".into()).spawn_scoped(scope, || {
+            sys::short_sleeps();
+            f()
+        });
+        match tracer {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(source) => Err(Error::System { what: "start a thread", source }),
+        }
+    })
+}
+
+/// Waits for a thread's next report; `None` when the deadline passes first.
+pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<Option<Wait>> {
+    /// Looks before the first sleep: most threads stop within microseconds.
+    const SPINS: u32 = 200;
+    let mut looks = 0u32;
+    loop {
+        match sys::wait(tid) {
+            Ok(Some(report)) => return Ok(Some(report)),
+            Ok(None) => {}
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => continue,
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Wait::Ended)),
+            Err(e) => return Err(e),
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        looks += 1;
+        if looks < SPINS {
+            sys::yield_now();
+            continue;
+        }
+        // A first thread that has ended while others live reports nothing until they have ended too.
+        if looks.is_multiple_of(32) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) {
+            return Ok(Some(Wait::Ended));
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(looks.min(1000))));
+    }
+}
+
+impl Process {
+    /// Stops every thread, checks that none is inside the suspects of `check`, and runs `f` before all go on. With
+    /// [`Error::Busy`] (as with every error) nothing was changed and all threads have gone on. Takes at most `max_stop`.
+    pub fn stop<R: Send>(
+        &self,
+        max_stop: Duration,
+        check: &Check,
+        f: impl FnOnce(&Quiet<'_>) -> R + Send,
+    ) -> Result<(R, Timings), Error> {
+        on_tracer(|| {
+            self.refuse_shared_memory()?;
+            let mut scratch = Scratch::new(max_stop);
+            let mut crowd = Crowd::new(self, max_stop);
+            crowd.seize_all()?;
+            crowd.hold_sleepers()?;
+            let maps = self.maps()?;
+            let pagemap = task::open(self.pid, "pagemap");
+            let stacks = Stacks::current(&maps, pagemap.as_ref());
+            crowd.refuse_busy(check, 0, &stacks, &mut scratch)?;
+            crowd.timings.sleepers = crowd.began.elapsed();
+            crowd.hold_runners()?;
+            crowd.check_runners(check, &maps, pagemap.as_ref(), &mut scratch)?;
+            let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
+            let quiet = Quiet { process: self, holder, deadline: crowd.deadline, _tracer: PhantomData };
+            let result = f(&quiet);
+            Ok((result, crowd.let_go()))
+        })
+    }
+
+    /// Looks again at threads that were busy, and only at them: every stop makes timed waits start over, so clean
+    /// threads are left alone. Returns those that are still busy, or could not be stopped.
+    pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
+        on_tracer(|| {
+            let mut scratch = Scratch::new(max_stop);
+            let mut crowd = Crowd::new(self, max_stop);
+            for thread in busy {
+                crowd.seize(thread.tid)?;
+            }
+            crowd.hold_sleepers()?;
+            crowd.hold_runners()?;
+            let maps = self.maps()?;
+            let pagemap = task::open(self.pid, "pagemap");
+            let stacks = Stacks::current(&maps, pagemap.as_ref());
+            let threads: Vec<&Held> = crowd.held.iter().collect();
+            let still = check.inspect(self, &threads, &stacks, &mut scratch, crowd.deadline)?;
+            crowd.let_go();
+            Ok(still)
+        })
+    }
+
+    /// Refuses while a task that is not our thread shares the memory: a child of vfork, or of clone without CLONE_THREAD.
+    /// (Those born later show themselves by their birth.)
+    fn refuse_shared_memory(&self) -> Result<(), Error> {
+        let processes = std::fs::read_dir("/proc").map_err(|source| Error::Proc { path: "/proc".into(), source })?;
+        let own = task::living(self.pid)?;
+        for entry in processes.flatten() {
+            let Some(other) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            if other != self.pid && sys::same_memory(own, other) == Some(true) {
+                return Err(Error::SharesMemory { pid: self.pid, other });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All threads of a process, on their way into a stop and out of it.
+struct Crowd<'a> {
+    process: &'a Process,
+    limit: Duration,
+    /// First interrupt; the deadline counts from it.
+    began: Instant,
+    deadline: Instant,
+    known: HashSet<i32>,
+    /// Threads that never run the program's code, and first threads that have ended.
+    ignored: u64,
+    sleeping: Vec<i32>,
+    running: Vec<i32>,
+    /// Threads that were told to stop and have not been looked at.
+    interrupted: Vec<i32>,
+    /// Stopped threads: those that slept first, then those that ran.
+    held: Vec<Held>,
+    runners_from: usize,
+    runners_began: Instant,
+    /// Children of a fork during the stop.
+    children: Vec<i32>,
+    timings: Timings,
+}
+
+impl Drop for Crowd<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<'a> Crowd<'a> {
+    fn new(process: &'a Process, limit: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            process,
+            limit,
+            began: now,
+            deadline: now + limit,
+            known: HashSet::new(),
+            ignored: 0,
+            sleeping: Vec::new(),
+            running: Vec::new(),
+            interrupted: Vec::new(),
+            held: Vec::new(),
+            runners_from: 0,
+            runners_began: now,
+            children: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// Seizes threads until a look finds no new one. From then on every new thread is born of a traced one, and caught.
+    fn seize_all(&mut self) -> Result<(), Error> {
+        // Threads that multiply faster than we seize them do not keep us here for ever.
+        for _ in 0..1000 {
+            let mut new = false;
+            for tid in task::list(self.process.pid)? {
+                new |= !self.known.contains(&tid);
+                self.seize(tid)?;
+            }
+            if !new {
+                return Ok(());
+            }
+        }
+        Err(Error::TooLong { limit: self.limit })
+    }
+
+    fn seize(&mut self, tid: i32) -> Result<(), Error> {
+        if !self.known.insert(tid) {
+            return Ok(());
+        }
+        let pid = self.process.pid;
+        let Some(stat) = task::Stat::read(pid, tid) else { return Ok(()) };
+        if stat.ended() || stat.kernel_worker() {
+            self.ignored += 1;
+            return Ok(());
+        }
+        match sys::seize(tid, sys::TRACE_BIRTHS) {
+            Ok(()) if stat.running() => self.running.push(tid),
+            Ok(()) => self.sleeping.push(tid),
+            Err(source) => return self.not_seized(tid, source),
+        }
+        Ok(())
+    }
+
+    /// A thread that could not be seized has ended, or somebody traces it, or we may not.
+    fn not_seized(&mut self, tid: i32, source: io::Error) -> Result<(), Error> {
+        let pid = self.process.pid;
+        match task::Stat::read(pid, tid) {
+            None => Ok(()),
+            Some(stat) if stat.ended() => {
+                self.ignored += 1;
+                Ok(())
+            }
+            Some(_) => {
+                // Born of a thread that we had seized already: it is ours and about to stop.
+                if task::Status::read(pid, tid).is_ok_and(|s| s.tracer == nix::unistd::gettid().as_raw()) {
+                    self.running.push(tid);
+                    return Ok(());
+                }
+                task::refuse_traced(pid, tid)?;
+                match task::Status::read(pid, tid) {
+                    Ok(status) if source.raw_os_error() == Some(libc::EPERM) => {
+                        Err(Error::NoPermission { pid, reason: task::why_denied(pid, &status) })
+                    }
+                    _ => Err(Error::Ptrace { request: "SEIZE", tid, source }),
+                }
+            }
+        }
+    }
+
+    fn hold_sleepers(&mut self) -> Result<(), Error> {
+        self.began = Instant::now();
+        self.deadline = self.began + self.limit;
+        let sleeping = std::mem::take(&mut self.sleeping);
+        self.hold(&sleeping)?;
+        self.runners_from = self.held.len();
+        Ok(())
+    }
+
+    /// Stops the rest, and whatever is born of it, until nothing new appears.
+    fn hold_runners(&mut self) -> Result<(), Error> {
+        self.runners_began = Instant::now();
+        // A sleeping thread may have given birth on its way into the stop.
+        while !self.running.is_empty() {
+            let running = std::mem::take(&mut self.running);
+            self.hold(&running)?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, tids: &[i32]) -> Result<(), Error> {
+        for tid in tids {
+            match sys::interrupt(*tid) {
+                // ESRCH: it has ended; its last report follows.
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                    return Err(Error::Ptrace { request: "INTERRUPT", tid: *tid, source: e });
+                }
+                _ => {}
+            }
+        }
+        self.interrupted = tids.iter().rev().copied().collect();
+        while let Some(tid) = self.interrupted.pop() {
+            self.await_stop(tid)?;
+        }
+        Ok(())
+    }
+
+    fn await_stop(&mut self, tid: i32) -> Result<(), Error> {
+        let pid = self.process.pid;
+        let report =
+            next_report(pid, tid, self.deadline).map_err(|source| Error::Ptrace { request: "wait", tid, source })?;
+        let signal = match report {
+            None => {
+                return Err(Error::NotStopped { tid, comm: task::comm(pid, tid), waited: self.limit });
+            }
+            Some(Wait::Ended) if !self.process.is_alive() => return Err(Error::Gone { pid }),
+            Some(Wait::Ended) => {
+                // A first thread stays in the list of threads after its end.
+                self.ignored += u64::from(tid == pid);
+                return Ok(());
+            }
+            Some(Wait::Event(event::EXEC)) => return Err(Error::Execed { pid }),
+            Some(Wait::Event(kind @ (event::CLONE | event::FORK | event::VFORK))) => {
+                self.born(tid, kind)?;
+                0
+            }
+            Some(Wait::Signal(signal)) => signal,
+            Some(Wait::Stop | Wait::Syscall | Wait::Event(_)) => 0,
+        };
+        self.look(tid, signal)
+    }
+
+    /// Reads a stopped thread's registers and, at once, undoes the EINTR that our stop may have caused.
+    fn look(&mut self, tid: i32, signal: i32) -> Result<(), Error> {
+        let arch = self.process.arch();
+        let mut held = Held { tid, regs: Regs::zeroed(0), signal };
+        held.regs = match sys::get_regs(tid, arch.regs_len()) {
+            Ok(regs) => regs,
+            Err(e) => {
+                self.held.push(held);
+                return Err(match e.kind() {
+                    io::ErrorKind::InvalidData => Error::Not64Bit { pid: self.process.pid },
+                    _ => self.ended_or(tid, "GETREGSET", e),
+                });
+            }
+        };
+        let mut cured = held.regs;
+        if arch.cure_eintr(&mut cured) {
+            self.timings.cured += 1;
+            let set = sys::set_regs(tid, &cured);
+            held.regs = cured;
+            self.held.push(held);
+            return set.map_err(|e| self.ended_or(tid, "SETREGSET", e));
+        }
+        self.held.push(held);
+        Ok(())
+    }
+
+    fn ended_or(&self, tid: i32, request: &'static str, source: io::Error) -> Error {
+        let pid = self.process.pid;
+        if self.process.is_alive() { Error::Ptrace { request, tid, source } } else { Error::Gone { pid } }
+    }
+
+    /// A stopped thread has just made a thread or a child, which is traced already and about to stop.
+    fn born(&mut self, parent: i32, kind: i32) -> Result<(), Error> {
+        let pid = self.process.pid;
+        let child = sys::event_message(parent).map_err(|source| Error::Ptrace {
+            request: "GETEVENTMSG",
+            tid: parent,
+            source,
+        })?;
+        if task::Stat::read(pid, child).is_some() {
+            if self.known.insert(child) {
+                self.running.push(child);
+            }
+            return Ok(());
+        }
+        self.children.push(child);
+        // A child that shares the memory runs in it, perhaps on our thread's stack: not now.
+        let shares = kind == event::VFORK || sys::same_memory(parent, child) == Some(true);
+        if shares { Err(Error::SharesMemory { pid, other: child }) } else { Ok(()) }
+    }
+
+    fn refuse_busy(&self, check: &Check, from: usize, stacks: &Stacks<'_>, scratch: &mut Scratch) -> Result<(), Error> {
+        let threads: Vec<&Held> = self.held.iter().skip(from).collect();
+        let busy = check.inspect(self.process, &threads, stacks, scratch, self.deadline)?;
+        if busy.is_empty() { Ok(()) } else { Err(Error::Busy { pid: self.process.pid, threads: busy }) }
+    }
+
+    /// Everything has stopped: counts, and looks at the threads that ran. `maps` is a moment old, and a running thread
+    /// may have moved to a new stack since, so its mapping is asked for.
+    fn check_runners(
+        &mut self,
+        check: &Check,
+        maps: &Maps,
+        pagemap: Option<&File>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let pid = self.process.pid;
+        let counted = |crowd: &Self| crowd.held.len() as u64 + crowd.ignored;
+        // Only a thread that was born unseen or that is ending makes the counts differ.
+        while task::count(pid).is_none_or(|n| n != counted(self)) {
+            let strangers: Vec<i32> = task::list(pid)?.into_iter().filter(|t| !self.known.contains(t)).collect();
+            if strangers.is_empty() {
+                break;
+            }
+            for tid in strangers {
+                self.seize(tid)?;
+            }
+            self.running.append(&mut self.sleeping);
+            self.hold_runners_again()?;
+        }
+        let live = task::open(pid, "maps");
+        match live.as_ref().filter(|f| sys::can_query_mappings(f.as_fd())) {
+            Some(live) => self.refuse_busy(check, self.runners_from, &Stacks::queried(maps, live, pagemap), scratch),
+            None if self.held.len() == self.runners_from => Ok(()),
+            None => {
+                let fresh = self.process.maps()?;
+                self.refuse_busy(check, self.runners_from, &Stacks::current(&fresh, pagemap), scratch)
+            }
+        }
+    }
+
+    fn hold_runners_again(&mut self) -> Result<(), Error> {
+        let began = self.runners_began;
+        let result = self.hold_runners();
+        self.runners_began = began;
+        result
+    }
+
+    /// Lets everything go, those that ran first, and says how long it took.
+    fn let_go(&mut self) -> Timings {
+        self.timings.threads = self.held.len();
+        self.timings.runners = self.held.len().saturating_sub(self.runners_from);
+        self.release();
+        self.timings.hold = self.began.elapsed();
+        self.timings
+    }
+
+    fn release(&mut self) {
+        // After an error in the middle: whoever has stopped by now is cured of its EINTR like the others.
+        while let Some(tid) = self.interrupted.pop() {
+            let signal = match sys::wait(tid) {
+                Ok(Some(Wait::Signal(signal))) => signal,
+                Ok(Some(Wait::Ended) | None) | Err(_) => continue,
+                Ok(Some(_)) => 0,
+            };
+            let _ = self.look(tid, signal);
+        }
+        let had_runners = self.held.len() > self.runners_from;
+        while let Some(held) = self.held.pop() {
+            // Failure means that it was killed meanwhile.
+            let _ = sys::detach(held.tid, held.signal);
+            if had_runners && self.held.len() == self.runners_from {
+                self.timings.gap = self.runners_began.elapsed();
+            }
+        }
+        // Children of a fork are none of ours: they go as soon as they have reported. What has not yet is let go by
+        // the kernel when this thread ends, as are threads that were seized and never stopped.
+        let deadline = Instant::now() + Duration::from_millis(5);
+        for child in self.children.drain(..) {
+            if matches!(next_report(child, child, deadline), Ok(Some(Wait::Stop))) {
+                let _ = sys::detach(child, 0);
+            }
+        }
+    }
+}

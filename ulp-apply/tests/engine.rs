@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The engine against real processes: stopped, looked at, made to call, and abandoned by a killed patcher, again and
+//! again; none of it may be noticed by them.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use ulp_apply::process::{Check, Error, ErrorKind, Process, Protection, RemoteAddr, Suspect, Unwinder, Why, Wish};
+
+const MAX_STOP: Duration = Duration::from_millis(500);
+const WAITS: [&str; 8] = ["futex", "poll", "read", "epoll", "recv", "nanosleep", "sigwait", "semop"];
+/// Tells the helper test below which process to work on.
+const VICTIM: &str = "ULP_ENGINE_VICTIM";
+
+fn program() -> &'static PathBuf {
+    static PROGRAM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = PROGRAM.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("target");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine_target.c");
+        let args = ["-std=gnu11", "-O2", "-Wall", "-pthread", "-o"];
+        let status = Command::new("gcc").args(args).arg(&path).arg(source).status().expect("gcc runs");
+        assert!(status.success());
+        (dir, path)
+    });
+    path
+}
+
+struct Target {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    ranges: HashMap<String, (u64, u64)>,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Target {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(program())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the target starts");
+        let stdin = child.stdin.take().expect("a pipe");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the target speaks");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let hex = |w: &str| u64::from_str_radix(w.trim_start_matches("0x"), 16).expect("an address");
+        let ranges = words.chunks(3).map(|w| (w[0].to_owned(), (hex(w[1]), hex(w[2])))).collect();
+        // Let everybody fall asleep.
+        std::thread::sleep(Duration::from_millis(30));
+        Self { child, stdin, stdout, ranges }
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    fn open(&self) -> Process {
+        Process::open(self.pid()).expect("our own child may be traced")
+    }
+
+    fn ask(&mut self) -> HashMap<String, i64> {
+        self.stdin.write_all(b"?\n").expect("the target lives");
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("the target answers");
+        let pairs = line.split_whitespace().filter_map(|w| w.split_once('='));
+        let stats: HashMap<_, _> = pairs.map(|(k, v)| (k.to_owned(), v.parse().expect("a number"))).collect();
+        assert!(!stats.is_empty(), "no answer");
+        stats
+    }
+
+    fn assert_unharmed(&mut self) {
+        let stats = self.ask();
+        for key in ["eintr", "early", "wrong"] {
+            assert_eq!(stats[key], 0, "{key} in {stats:?}");
+        }
+    }
+
+    fn suspects(&self, names: &[&str]) -> Vec<Suspect> {
+        let suspect = |name: &&str| {
+            let (start, end) = self.ranges[*name];
+            Suspect { name: (*name).to_owned(), start: RemoteAddr(start), end: RemoteAddr(end), at_start: false }
+        };
+        names.iter().map(suspect).collect()
+    }
+
+    fn check(&self, process: &Process, names: &[&str]) -> Check {
+        let modules = process.modules(&process.maps().expect("maps")).expect("modules");
+        Check::new(self.suspects(names), Unwinder::new(process, &modules, &[]).expect("tables"))
+    }
+
+    fn state(&self) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the target lives");
+        stat.rsplit_once(") ").expect("a state").1.chars().take(1).collect()
+    }
+}
+
+fn a_crowd() -> Vec<&'static str> {
+    let mut args: Vec<&str> = WAITS.iter().flat_map(|w| std::iter::repeat_n(*w, 9)).collect();
+    args.extend(["run", "run"]);
+    args
+}
+
+/// A free place near the program's text.
+fn free_place(process: &Process, size: u64) -> RemoteAddr {
+    let maps = process.maps().expect("maps");
+    let modules = process.modules(&maps).expect("modules");
+    let main = modules.iter().find(|m| m.role == ulp_apply::process::Role::Main).expect("a program");
+    let wish = Wish { near: main.range, size, reach: process.arch().reach(), below: None };
+    maps.find_gap(&wish).expect("room")
+}
+
+#[test]
+fn stops_are_not_noticed() {
+    let mut target = Target::start(&a_crowd());
+    let process = target.open();
+    let check = target.check(&process, &["asleep", "hot"]);
+    let before = target.ask()["laps"];
+    let mut cured = 0;
+    for _ in 0..100 {
+        let ((), timings) = process.stop(MAX_STOP, &check, |_| ()).expect("all stop");
+        assert_eq!(timings.threads, WAITS.len() * 9 + 3);
+        cured += timings.cured;
+    }
+    assert!(cured >= 100, "the cure had work: {cured}");
+    target.assert_unharmed();
+    assert!(target.ask()["laps"] > before);
+}
+
+#[test]
+fn nothing_runs_while_stopped() {
+    let mut target = Target::start(&["run", "run", "read"]);
+    let process = target.open();
+    let laps = || {
+        // utime of all threads, in ticks: what the kernel counts, not what the target says.
+        let read = |f: &str| std::fs::read_to_string(format!("/proc/{}/{f}", process.pid())).expect("readable");
+        read("schedstat").split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+    };
+    let ((first, second), _) = process
+        .stop(MAX_STOP, &Check::default(), |_| {
+            let first = laps();
+            std::thread::sleep(Duration::from_millis(50));
+            (first, laps())
+        })
+        .expect("all stop");
+    assert_eq!(first, second);
+    target.assert_unharmed();
+}
+
+#[test]
+fn a_write_under_the_stop_is_seen() {
+    let target = Target::start(&["read"]);
+    let process = target.open();
+    let at = RemoteAddr(target.ranges["hot"].0);
+    let old = process.read_vec(at, 8).expect("readable");
+    let (written, _) = process.stop(MAX_STOP, &Check::default(), |quiet| quiet.write(at, &[0x90; 8])).expect("stops");
+    written.expect("text can be written");
+    assert_eq!(process.read_vec(at, 8).expect("readable"), [0x90; 8]);
+    let (restored, _) = process.stop(MAX_STOP, &Check::default(), |quiet| quiet.write(at, &old)).expect("stops");
+    restored.expect("text can be written");
+    assert_eq!(process.read_vec(at, 8).expect("readable"), old);
+}
+
+fn map_and_unmap(process: &Process, at: RemoteAddr) {
+    let text = b"written through the guard";
+    process
+        .remote(MAX_STOP, |remote| {
+            remote.map(at, 8192, Protection::ReadExec)?;
+            remote.write(at.plus(4090), text)
+        })
+        .and_then(|inner| inner)
+        .expect("memory is mapped");
+    assert_eq!(process.read_vec(at.plus(4090), text.len()).expect("readable"), text);
+    let maps = process.maps().expect("maps");
+    assert!(maps.at(at.0).is_some_and(|m| m.exec && !m.write));
+    process.remote(MAX_STOP, |remote| remote.unmap(at, 8192)).and_then(|inner| inner).expect("and unmapped");
+}
+
+#[test]
+fn calls_in_every_kind_of_waiting_thread() {
+    for wait in WAITS {
+        let mut target = Target::start(&["only", wait]);
+        let process = target.open();
+        let at = free_place(&process, 8192);
+        let before = process.maps().expect("maps");
+        for _ in 0..100 {
+            map_and_unmap(&process, at);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(target.child.try_wait().expect("our child"), None, "{wait}");
+        let after = process.maps().expect("maps");
+        assert_eq!(before.iter().count(), after.iter().count(), "{wait}");
+    }
+}
+
+#[test]
+fn calls_in_a_running_thread_and_among_signals() {
+    for args in [["run", "run"].as_slice(), &["alarms"], &["alarms", "run", "read"]] {
+        let mut target = Target::start(args);
+        let process = target.open();
+        let at = free_place(&process, 8192);
+        for _ in 0..100 {
+            map_and_unmap(&process, at);
+        }
+        target.assert_unharmed();
+        if args.contains(&"alarms") {
+            let first = target.ask()["alarms"];
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(target.ask()["alarms"] > first, "alarms go on");
+        }
+    }
+}
+
+#[test]
+fn a_taken_place_is_an_error() {
+    let mut target = Target::start(&["read"]);
+    let process = target.open();
+    let at = RemoteAddr(target.ranges["hot"].0 & !4095);
+    let result = process.remote(MAX_STOP, |remote| remote.map(at, 4096, Protection::Read)).expect("a thread");
+    assert!(matches!(result, Err(Error::Call { call: "mmap", .. })), "{result:?}");
+    target.assert_unharmed();
+}
+
+/// Not a test by itself: `a_killed_patcher_harms_nobody` runs it in a process of its own and kills it.
+#[test]
+fn patcher_to_be_killed() {
+    let Some(pid) = std::env::var(VICTIM).ok().and_then(|v| v.parse().ok()) else { return };
+    let process = Process::open(pid).expect("the victim");
+    let at = free_place(&process, 1 << 20);
+    println!("begun");
+    for n in 0.. {
+        let at = at.plus(n % 200 * 4096);
+        let _ = process.remote(MAX_STOP, |remote| {
+            remote.map(at, 4096, Protection::ReadWrite)?;
+            remote.unmap(at, 4096)
+        });
+        if n % 4 == 0 {
+            let _ = process.stop(MAX_STOP, &Check::default(), |_| ());
+        }
+    }
+}
+
+fn kill_patchers(target: &mut Target, times: u64) {
+    for n in 0..times {
+        let mut patcher = Command::new(std::env::current_exe().expect("ourselves"))
+            .args(["--exact", "patcher_to_be_killed", "--nocapture"])
+            .env(VICTIM, target.pid().to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the patcher starts");
+        let lines = BufReader::new(patcher.stdout.take().expect("a pipe")).lines();
+        assert!(lines.map_while(Result::ok).any(|l| l.ends_with("begun")), "the patcher began");
+        // Spread evenly over the first millisecond and a half, in an order that looks random.
+        std::thread::sleep(Duration::from_micros(n * 619 % 1500));
+        patcher.kill().expect("the patcher is ours");
+        patcher.wait().expect("the patcher is ours");
+        assert_eq!(target.child.try_wait().expect("our child"), None, "death after {n} kills");
+    }
+}
+
+#[test]
+fn a_killed_patcher_harms_nobody() {
+    let mut target = Target::start(&a_crowd());
+    kill_patchers(&mut target, 40);
+    // Death between a stop and its cure leaves one EINTR to the calls which the kernel ends at every stop; no more.
+    let stats = target.ask();
+    assert_eq!((stats["early"], stats["wrong"]), (0, 0), "{stats:?}");
+    assert!(stats["eintr"] <= 40 * 27, "{stats:?}");
+    // And whatever the dead left behind is tidied up when the room is needed.
+    let process = target.open();
+    for _ in 0..20 {
+        map_and_unmap(&process, free_place(&process, 8192));
+    }
+    assert_eq!(target.ask()["eintr"], stats["eintr"]);
+}
+
+#[test]
+fn a_killed_patcher_harms_no_lonely_thread() {
+    for wait in ["nanosleep", "poll", "futex"] {
+        let mut target = Target::start(&["only", wait]);
+        kill_patchers(&mut target, 15);
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(target.child.try_wait().expect("our child"), None, "{wait}");
+        assert_eq!(target.state(), "S", "{wait}");
+    }
+}
+
+fn busy(result: Result<((), ulp_apply::process::Timings), Error>) -> Vec<ulp_apply::process::BusyThread> {
+    match result {
+        Err(Error::Busy { threads, .. }) => threads,
+        other => panic!("not busy: {other:?}"),
+    }
+}
+
+#[test]
+fn a_thread_asleep_inside_is_found() {
+    let mut target = Target::start(&["asleep", "read", "poll"]);
+    let process = target.open();
+    let check = target.check(&process, &["asleep"]);
+    for _ in 0..20 {
+        let found = busy(process.stop(MAX_STOP, &check, |_| ()));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].function.as_str(), found[0].tid != target.pid()), ("asleep", true));
+        assert!(matches!(found[0].why, Why::Frame(_)), "{found:?}");
+        assert_eq!(process.look_again(MAX_STOP, &check, &found).expect("it stops").len(), 1);
+    }
+    // The positive twin: nobody is in there.
+    let check = target.check(&process, &["hot"]);
+    process.stop(MAX_STOP, &check, |_| ()).expect("nobody is inside");
+    target.assert_unharmed();
+}
+
+#[test]
+fn a_hot_thread_is_found() {
+    let target = Target::start(&["hot"]);
+    let process = target.open();
+    let check = target.check(&process, &["hot"]);
+    let found = (0..20).find_map(|_| match process.stop(MAX_STOP, &check, |_| ()) {
+        Err(Error::Busy { threads, .. }) => Some(threads),
+        _ => None,
+    });
+    let found = found.expect("it is there nearly always");
+    assert!(found.iter().any(|b| b.why == Why::Running), "{found:?}");
+}
+
+#[test]
+fn stale_words_are_cleared_and_only_by_unwinding() {
+    let target = Target::start(&["left"]);
+    let process = target.open();
+    // Without tables the words count, so they are there ...
+    let blind = Check::new(target.suspects(&["left"]), Unwinder::default());
+    let found = busy(process.stop(MAX_STOP, &blind, |_| ()));
+    assert!(matches!(found[0].why, Why::StackWord(_)), "{found:?}");
+    // ... and with them they do not.
+    let check = target.check(&process, &["left"]);
+    process.stop(MAX_STOP, &check, |_| ()).expect("all of it is stale");
+}
+
+#[test]
+fn a_handler_on_another_stack_is_found() {
+    let target = Target::start(&["handler"]);
+    let process = target.open();
+    // The handler itself, and what waits beneath it, on two stacks.
+    let found = busy(process.stop(MAX_STOP, &target.check(&process, &["handler"]), |_| ()));
+    assert!(matches!(found[0].why, Why::Frame(_)), "{found:?}");
+    // The stale words of the home stack lie below its frames or in them: what is not accounted for stays suspicious.
+    let left = target.check(&process, &["left"]);
+    match process.stop(MAX_STOP, &left, |_| ()) {
+        Ok(_) => {}
+        Err(Error::Busy { threads, .. }) => assert!(threads.iter().all(|b| matches!(b.why, Why::StackWord(_)))),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn what_is_born_meanwhile_is_caught() {
+    let mut target = Target::start(&["breed", "breed", "run", "read", "futex"]);
+    let process = target.open();
+    let check = target.check(&process, &["asleep"]);
+    for _ in 0..100 {
+        match process.stop(MAX_STOP, &check, |_| ()) {
+            Ok(_) => {}
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Busy, "{e}"),
+        }
+    }
+    let before = target.ask()["births"];
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(target.ask()["births"] > before);
+    target.assert_unharmed();
+}
+
+#[test]
+fn forks_go_on_unharmed() {
+    let mut target = Target::start(&["fork", "read", "poll"]);
+    let process = target.open();
+    let mut stopped = 0;
+    for _ in 0..100 {
+        match process.stop(MAX_STOP, &Check::default(), |_| ()) {
+            Ok(_) => stopped += 1,
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Busy, "{e}"),
+        }
+    }
+    assert!(stopped > 0);
+    let before = target.ask()["births"];
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(target.ask()["births"] > before);
+    target.assert_unharmed();
+}
+
+fn signal(target: &Target, name: &str) {
+    assert!(Command::new("kill").args([name, &target.pid().to_string()]).status().expect("kill runs").success());
+}
+
+#[test]
+fn a_stopped_program_stays_stopped() {
+    let mut target = Target::start(&["run", "poll", "epoll"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    signal(&target, "-STOP");
+    let wait_for = |target: &Target, states: &str| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !states.contains(&target.state()) {
+            assert!(Instant::now() < deadline, "state {}", target.state());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(&target, "T");
+    for _ in 0..20 {
+        process.stop(MAX_STOP, &Check::default(), |_| ()).expect("all stop");
+        wait_for(&target, "T");
+        map_and_unmap(&process, at);
+        wait_for(&target, "T");
+    }
+    signal(&target, "-CONT");
+    wait_for(&target, "RS");
+    target.assert_unharmed();
+}
+
+#[test]
+fn the_first_thread_may_have_ended() {
+    let mut target = Target::start(&["run", "read", "leave"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    for _ in 0..10 {
+        let ((), timings) = process.stop(MAX_STOP, &Check::default(), |_| ()).expect("the others stop");
+        assert_eq!(timings.threads, 3);
+        map_and_unmap(&process, at);
+    }
+    target.assert_unharmed();
+}
+
+#[test]
+fn seccomp_is_asked_before_it_kills() {
+    let mut target = Target::start(&["seccomp-kill"]);
+    let process = target.open();
+    let at = free_place(&process, 4096);
+    let result = process.remote(MAX_STOP, |remote| remote.map(at, 4096, Protection::Read)).expect("a thread");
+    let error = result.expect_err("the filter says kill");
+    assert!(matches!(error, Error::Seccomp { .. } | Error::SeccompUnreadable { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    target.assert_unharmed();
+
+    let mut target = Target::start(&["seccomp-errno"]);
+    let process = target.open();
+    let at = free_place(&process, 4096);
+    match process.remote(MAX_STOP, |remote| remote.map(at, 4096, Protection::Read)).expect("a thread") {
+        Ok(()) => assert!(process.maps().expect("maps").at(at.0).is_some()),
+        Err(e) => assert_eq!(e.kind(), ErrorKind::Refused, "{e}"),
+    }
+    target.assert_unharmed();
+}
+
+#[test]
+fn who_cannot_be_opened_is_named() {
+    let kind = |pid: i32| Process::open(pid).expect_err("it cannot be opened").kind();
+    assert_eq!(kind(0), ErrorKind::NoProcess);
+    assert_eq!(kind(-5), ErrorKind::NoProcess);
+    assert_eq!(kind(i32::MAX), ErrorKind::NoProcess);
+    let target = Target::start(&["read"]);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", target.pid())).expect("threads");
+    let tid = threads
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .find(|t| *t != target.pid())
+        .expect("a second thread");
+    assert!(matches!(Process::open(tid), Err(Error::IsThread { tgid, .. }) if tgid == target.pid()));
+    // A zombie: ended, and nobody has waited for it.
+    let mut ended = Command::new("true").spawn().expect("true runs");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(kind(i32::try_from(ended.id()).expect("a pid")), ErrorKind::NoProcess);
+    ended.wait().expect("our child");
+}
+
+#[test]
+fn a_process_with_a_tracer_is_refused() {
+    let target = Target::start(&["read"]);
+    let (first, second) = (target.open(), target.open());
+    let (inner, _) = first
+        .stop(MAX_STOP, &Check::default(), |_| second.stop(MAX_STOP, &Check::default(), |_| ()).map(drop))
+        .expect("all stop");
+    assert!(matches!(inner, Err(Error::Traced { .. })), "{inner:?}");
+    assert!(matches!(Process::open(target.pid()).map(drop), Ok(())));
+}
+
+#[test]
+fn one_at_a_time() {
+    let target = Target::start(&["read"]);
+    let (first, second) = (target.open(), target.open());
+    let lock = first.lock(Duration::ZERO).expect("nobody else is here");
+    assert!(matches!(second.lock(Duration::from_millis(20)), Err(Error::Locked { .. })));
+    drop(lock);
+    second.lock(Duration::ZERO).expect("free again");
+}
+
+#[test]
+fn a_dead_process_is_gone() {
+    let mut target = Target::start(&["read"]);
+    let process = target.open();
+    target.child.kill().expect("ours");
+    target.child.wait().expect("ours");
+    assert!(!process.is_alive());
+    let stop = process.stop(MAX_STOP, &Check::default(), |_| ()).expect_err("it is gone");
+    assert_eq!(stop.kind(), ErrorKind::NoProcess, "{stop}");
+    let remote = process.remote(MAX_STOP, |_| ()).expect_err("it is gone");
+    assert_eq!(remote.kind(), ErrorKind::NoProcess, "{remote}");
+    let read = process.read_u64(RemoteAddr(target.ranges["hot"].0)).expect_err("it is gone");
+    assert_eq!(read.kind(), ErrorKind::NoProcess, "{read}");
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A program to be stopped: threads that wait in every way a thread can, threads that run, threads inside functions
+// which a test asks about. It counts every wait that ended without a reason and says so when a line arrives on stdin.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static atomic_long eintr, early, wrong, laps, births, alarms;
+static int never[2];	/* a pipe that never has anything to read */
+static int quiet_socket[2];
+
+static int alone;
+
+static void judge(long result)
+{
+	/* With nobody to ask us, our end says that a wait has ended. */
+	if (alone)
+		_exit(errno == EINTR ? 8 : 9);
+	if (result < 0 && errno == EINTR)
+		eintr++;
+	else
+		early++;
+}
+
+static void wait_somehow(const char *kind)
+{
+	char byte;
+
+	if (!strcmp(kind, "read")) {
+		judge(read(never[0], &byte, 1));
+	} else if (!strcmp(kind, "poll")) {
+		struct pollfd fd = { never[0], POLLIN, 0 };
+
+		judge(poll(&fd, 1, -1));
+	} else if (!strcmp(kind, "epoll")) {
+		struct epoll_event event;
+		int fd = epoll_create1(0);
+
+		judge(epoll_wait(fd, &event, 1, -1));
+	} else if (!strcmp(kind, "recv")) {
+		struct timeval limit = { 1000, 0 };
+
+		setsockopt(quiet_socket[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		judge(recv(quiet_socket[0], &byte, 1, 0));
+	} else if (!strcmp(kind, "nanosleep")) {
+		struct timespec long_time = { 1000, 0 };
+
+		judge(nanosleep(&long_time, NULL));
+	} else if (!strcmp(kind, "sigwait")) {
+		struct timespec long_time = { 1000, 0 };
+		sigset_t set;
+
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR2);
+		judge(sigtimedwait(&set, NULL, &long_time));
+	} else if (!strcmp(kind, "semop")) {
+		struct sembuf op = { 0, -1, 0 };
+		static int id;
+
+		if (!id) {
+			id = semget(IPC_PRIVATE, 1, 0600);
+			semctl(id, 0, IPC_RMID);
+			id = semget(IPC_PRIVATE, 1, 0600);
+		}
+		long result = semop(id, &op, 1);
+
+		semctl(id, 0, IPC_RMID);
+		judge(result);
+	} else {
+		sem_t sem;
+
+		sem_init(&sem, 0, 0);
+		judge(sem_wait(&sem));
+	}
+}
+
+static void *waiter(void *kind)
+{
+	for (;;)
+		wait_somehow(kind);
+	return NULL;
+}
+
+/* Runs all the time, with values in registers that must survive whatever is done to this thread. */
+static void *runner(void *unused)
+{
+	for (;;) {
+		unsigned long a = 1, b = 2, c = 3, d = 4, e = 5, f = 6;
+
+		for (int i = 0; i < 1000; i++) {
+			a += b; b ^= c; c += d; d ^= e; e += f; f ^= a;
+			__asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f));
+		}
+		static atomic_ulong expected;
+		unsigned long sum = a ^ b ^ c ^ d ^ e ^ f, zero = 0;
+
+		if (!atomic_compare_exchange_strong(&expected, &zero, sum) && zero != sum)
+			wrong++;
+		laps++;
+	}
+	return unused;
+}
+
+#define IN(name) __attribute__((noinline, section(name)))
+extern char __start_asleep_text[], __stop_asleep_text[];
+extern char __start_left_text[], __stop_left_text[];
+extern char __start_hot_text[], __stop_hot_text[];
+extern char __start_handler_text[], __stop_handler_text[];
+
+IN("asleep_text") static long sleep_inside(int fd)
+{
+	char byte;
+	long result = read(fd, &byte, 1);
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+__attribute__((noinline)) static void spill(volatile unsigned long *place)
+{
+	*place = (unsigned long)__builtin_return_address(0);
+}
+
+/* Leaves addresses of itself on the stack and returns. */
+IN("left_text") static long leave_traces(void)
+{
+	volatile unsigned long words[64];
+
+	for (int i = 0; i < 64; i++)
+		spill(&words[i]);
+	return (long)words[3];
+}
+
+/* Sleeps in a frame which has those words in it. */
+__attribute__((noinline)) static long sleep_above(int fd)
+{
+	volatile char untouched[2048];
+
+	__asm__ volatile("" :: "r"(untouched) : "memory");
+	return read(fd, (void *)&untouched[2047], 1) + untouched[2047];
+}
+
+IN("hot_text") static unsigned long hot(unsigned long n)
+{
+	unsigned long sum = 0;
+
+	for (unsigned long i = 0; i < n; i++) {
+		sum += i * i;
+		__asm__ volatile("" : "+r"(sum));
+	}
+	return sum;
+}
+
+/* A signal handler that waits for ever, on an alternate stack. */
+IN("handler_text") static void wait_in_handler(int signal)
+{
+	(void)signal;
+	sleep_above(never[0]);
+	__asm__ volatile("" ::: "memory");
+}
+
+static void *sleeper(void *unused)
+{
+	sleep_inside(never[0]);
+	return unused;
+}
+
+static void *tracer_of_old(void *unused)
+{
+	leave_traces();
+	sleep_above(never[0]);
+	return unused;
+}
+
+static void *hot_thread(void *unused)
+{
+	for (;;)
+		laps += (long)(hot(100000) & 1);
+	return unused;
+}
+
+static void *handler_thread(void *unused)
+{
+	stack_t alternate = { .ss_sp = malloc(65536), .ss_size = 65536 };
+	struct sigaction action = { .sa_handler = wait_in_handler, .sa_flags = SA_ONSTACK };
+
+	sigaltstack(&alternate, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	leave_traces();
+	raise(SIGUSR1);
+	return unused;
+}
+
+static void *nothing(void *unused)
+{
+	births++;
+	return unused;
+}
+
+static void *breeder(void *unused)
+{
+	for (;;) {
+		pthread_t thread;
+
+		if (!pthread_create(&thread, NULL, nothing, NULL))
+			pthread_join(thread, NULL);
+	}
+	return unused;
+}
+
+static void *forker(void *unused)
+{
+	for (;;) {
+		pid_t child = fork();
+		int status;
+
+		if (!child)
+			_exit(7);
+		while (waitpid(child, &status, 0) < 0)
+			judge(-1);
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != 7)
+			wrong++;
+		births++;
+	}
+	return unused;
+}
+
+static void count_alarm(int signal)
+{
+	(void)signal;
+	alarms++;
+}
+
+static void filter_mmap(unsigned int answer)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, answer),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		exit(3);
+}
+
+static void start(void *(*run)(void *), void *arg)
+{
+	pthread_t thread;
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	if (pthread_create(&thread, &attr, run, arg))
+		exit(2);
+}
+
+static void *answer(void *unused)
+{
+	char line[16];
+
+	while (read(0, line, sizeof(line)) > 0) {
+		printf("eintr=%ld early=%ld wrong=%ld laps=%ld births=%ld alarms=%ld\n",
+		       eintr, early, wrong, laps, births, alarms);
+		fflush(stdout);
+	}
+	_exit(0);
+	return unused;
+}
+
+/* Each argument is a thread: a way to wait, or one of the words below. `only KIND` waits in the first thread, alone. */
+int main(int argc, char **argv)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (pipe(never) || socketpair(AF_UNIX, SOCK_DGRAM, 0, quiet_socket))
+		return 2;
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "run"))
+			start(runner, NULL);
+		else if (!strcmp(argv[i], "asleep"))
+			start(sleeper, NULL);
+		else if (!strcmp(argv[i], "left"))
+			start(tracer_of_old, NULL);
+		else if (!strcmp(argv[i], "hot"))
+			start(hot_thread, NULL);
+		else if (!strcmp(argv[i], "handler"))
+			start(handler_thread, NULL);
+		else if (!strcmp(argv[i], "breed"))
+			start(breeder, NULL);
+		else if (!strcmp(argv[i], "fork"))
+			start(forker, NULL);
+		else if (!strcmp(argv[i], "seccomp-kill"))
+			filter_mmap(SECCOMP_RET_KILL_PROCESS);
+		else if (!strcmp(argv[i], "seccomp-errno"))
+			filter_mmap(SECCOMP_RET_ERRNO | EPERM);
+		else if (!strcmp(argv[i], "alarms")) {
+			struct sigaction action = { .sa_handler = count_alarm, .sa_flags = SA_RESTART };
+			struct itimerval often = { { 0, 500 }, { 0, 500 } };
+
+			sigaction(SIGALRM, &action, NULL);
+			setitimer(ITIMER_REAL, &often, NULL);
+		} else if (!strcmp(argv[i], "only") || !strcmp(argv[i], "leave"))
+			break;
+		else
+			start(waiter, argv[i]);
+	}
+	printf("asleep %p %p left %p %p hot %p %p handler %p %p\n", (void *)__start_asleep_text, (void *)__stop_asleep_text,
+	       (void *)__start_left_text, (void *)__stop_left_text, (void *)__start_hot_text, (void *)__stop_hot_text,
+	       (void *)__start_handler_text, (void *)__stop_handler_text);
+	fflush(stdout);
+	if (argc > 2 && !strcmp(argv[argc - 2], "only")) {
+		alone = 1;
+		waiter(argv[argc - 1]);
+	}
+	if (argc > 1 && !strcmp(argv[argc - 1], "leave")) {
+		start(answer, NULL);
+		pthread_exit(NULL);
+	}
+	answer(NULL);
+}
