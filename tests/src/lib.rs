@@ -1,2 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs the case folders under `tests/cases`: real builds, real processes.
+//! Runs the case folders under `tests/cases`: real builds, real processes, and what the two programs must do with them.
+//!
+//! A case is a folder (docs/testing.md): sources before and after a fix, and a file `expect`. [`case::run`] makes the trees,
+//! builds production, runs `ulp-build`, starts the program, applies, asks, reverts, asks again, and compares everything
+//! with what was expected. It looks at the process from outside, with no code of the programs under test.
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod elf;
+pub mod expect;
+pub mod process;
+pub mod tools;
+pub mod trees;
+
+/// Fails with a message when the condition does not hold: `assert!` for code that returns an error.
+#[macro_export]
+macro_rules! ensure_that {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            anyhow::bail!($($message)+);
+        }
+    };
+}
+
+/// Why a case did not run on this machine. Told apart from a failure by its type.
+#[derive(Debug)]
+pub struct CannotRun(pub String);
+
+impl std::fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}

@@ -92,7 +92,7 @@ fn to_json(request: &Request, result: &Result<Made, Stop>) -> Value {
                 .collect();
             json!({
                 "schema": 1, "result": "compiled", "name": request.name, "output": request.output,
-                "files": files, "compiler": made.built.compiler, "warnings": made.built.warnings,
+                "files": files, "units": made.built.units.iter().map(|unit| &unit.source).collect::<Vec<_>>(), "compiler": made.built.compiler, "warnings": made.built.warnings,
             })
         }
         Err(Stop::NoChange(why)) => json!({"schema": 1, "result": "no-change", "reasons": why}),

@@ -245,3 +245,162 @@ fn the_second_patch_builds_nothing_again() {
     assert_eq!(run.code(), 0, "{run}");
     assert_eq!(fs::read_to_string(log.path()).expect("a log").lines().count(), 2);
 }
+
+/// Sources that were recompiled, as `-v` without `--json` lists them.
+fn recompiled(trees: &Trees, more: &[&str]) -> Vec<String> {
+    let run = trees.run(more);
+    assert_eq!(run.code(), 0, "{run}");
+    let json = run.json();
+    let units = json["units"].as_array().unwrap_or_else(|| panic!("no units: {json}"));
+    let mut names: Vec<String> = units.iter().map(|u| u.as_str().expect("a name").to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_header_reaches_every_unit_that_read_it() {
+    let trees = Trees::new(&[("k.h", "#define K 2\n")]);
+    assert_eq!(recompiled(&trees, &[]), ["main.c"]);
+    // Dependency lists that the build itself asked for, and removes, serve as well.
+    let build =
+        "cc -O2 -MMD -MP -c main.c && cc -O2 -pipe -MD -MF d -c part.c && cc -o prog main.o part.o && rm -f d *.d";
+    assert_eq!(recompiled(&trees, &["--build", build]), ["main.c"]);
+    // Headers taken for the system's are missing in those lists.
+    let build = "cc -O2 -MMD -isystem . -c main.c && cc -O2 -c part.c && cc -o prog main.o part.o";
+    trees.write("orig/main.c", &MAIN.replace("\"k.h\"", "<k.h>"));
+    trees.write("fix/main.c", &MAIN.replace("\"k.h\"", "<k.h>"));
+    assert_eq!(recompiled(&trees, &["--build", build]), ["main.c"]);
+}
+
+#[test]
+fn a_changed_makefile_builds_the_fixed_tree_too() {
+    let makefile = MAKEFILE.replace("part.o\n", "part.o more.o\n");
+    let part = PART.replace("x * 3", "more(x)").replace("int g", "int more(int x);\nint g");
+    let trees =
+        Trees::new(&[("Makefile", &makefile), ("more.c", "int more(int x) { return x * 4; }\n"), ("part.c", &part)]);
+    trees.make("orig");
+    let before = snapshot(&trees.path("fix"));
+    assert_eq!(recompiled(&trees, &["--target", "orig/prog"]), ["more.c", "part.c"]);
+    assert_eq!(before, snapshot(&trees.path("fix")));
+    // A Makefile that changes nothing.
+    let trees = Trees::new(&[("Makefile", &MAKEFILE.replace("CFLAGS", "# a comment\nCFLAGS"))]);
+    let run = trees.run(&[]);
+    assert_eq!(run.code(), 3, "{run}");
+}
+
+#[test]
+fn one_command_that_compiles_and_links() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    for build in [
+        "gcc -O2 main.c part.c -o prog",
+        "gcc -O2 -pipe main.c part.c -o prog",
+        "gcc -O2 -g -save-temps main.c part.c -o prog",
+    ] {
+        assert_eq!(recompiled(&trees, &["--build", build]), ["part.c"], "{build}");
+    }
+}
+
+#[test]
+fn in_place_builds_in_the_tree_and_puts_the_sources_back() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    assert_eq!(recompiled(&trees, &["--in-place"]), ["part.c"]);
+    assert!(trees.path("orig/prog").exists());
+    assert_eq!(fs::read_to_string(trees.path("orig/part.c")).expect("a source"), PART);
+}
+
+#[test]
+fn another_build_path() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    let path = trees.path("nowhere/deep/tree");
+    let build = "pwd > where && make";
+    let run = trees.run(&["--build-path", path.to_str().expect("utf-8"), "--build", build, "--work", "work"]);
+    assert_eq!(run.code(), 0, "{run}");
+    let wrote = snapshot(&trees.path("work")).into_iter().find(|(path, _)| path.ends_with("where")).expect("it ran").1;
+    assert_eq!(String::from_utf8(wrote).expect("utf-8").trim(), path.to_str().expect("utf-8"));
+    assert!(!trees.path("nowhere").exists());
+}
+
+#[test]
+fn without_namespaces() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    let run = |more: &str| {
+        let script = format!(
+            "echo 0 >/proc/sys/user/max_mnt_namespaces && echo 0 >/proc/sys/user/max_user_namespaces && \
+             exec {} --orig orig --fix fix --json -o out.ulp {more}",
+            env!("CARGO_BIN_EXE_ulp-build")
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", &script]).current_dir(trees.dir.path());
+        command.output().map(Run)
+    };
+    match run("--help") {
+        Ok(tried) if tried.code() == 0 => {}
+        _ => {
+            eprintln!("skipped: namespaces cannot be limited here, so their absence cannot be tested");
+            return;
+        }
+    }
+    let good = run("").expect("it ran");
+    assert_eq!(good.code(), 0, "{good}");
+    trees.write("orig/config.mk", &format!("TOP = {}\n", trees.path("orig").canonicalize().expect("a path").display()));
+    let refused = run("").expect("it ran");
+    assert_eq!((refused.code(), refused.refusals()), (5, vec!["E-NO-NAMESPACE".to_string()]), "{refused}");
+}
+
+#[test]
+fn an_interrupt_ends_the_build_and_leaves_nothing() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let told = tempfile::NamedTempFile::new().expect("a file");
+    let build = format!("echo $$ > {} && exec sleep 600", told.path().display());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ulp-build"))
+        .current_dir(trees.dir.path())
+        .env("TMPDIR", temporary.path())
+        .args(["--orig", "orig", "--fix", "fix", "--build", &build])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("ulp-build runs");
+    let number = loop {
+        let text = fs::read_to_string(told.path()).expect("a file");
+        if let Some(line) = text.strip_suffix('\n') {
+            break line.parse::<i32>().expect("a process number");
+        }
+        assert!(child.try_wait().expect("a child").is_none(), "it ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    let me = i32::try_from(child.id()).expect("a process number");
+    kill(Pid::from_raw(me), Signal::SIGINT).expect("a signal");
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert_eq!(fs::read_dir(temporary.path()).expect("a directory").count(), 0);
+    // The build got the signal before its directory went.
+    let gone = || fs::read_to_string(format!("/proc/{number}/stat")).map_or(true, |s| s.contains(") Z"));
+    for _ in 0..200 {
+        if gone() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+    panic!("the build went on");
+}
+
+#[test]
+fn a_run_cut_short_is_repaired_by_the_next() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    assert_eq!(recompiled(&trees, &["--work", "work"]), ["part.c"]);
+    let find = |name: &str| snapshot(&trees.path("work")).into_iter().map(|(p, _)| p).find(|p| p.ends_with(name));
+    let complete = find("complete").expect("a mark");
+    let root = complete.parent().expect("a folder").to_owned();
+    // Killed while the fixed file stood in the copy: the original waits in `swapped`.
+    fs::create_dir_all(root.join("swapped")).expect("a folder");
+    fs::rename(root.join("orig/part.c"), root.join("swapped/part.c")).expect("a file");
+    fs::write(root.join("orig/part.c"), "int g(int x) { return half a file").expect("a file");
+    assert_eq!(recompiled(&trees, &["--work", "work"]), ["part.c"]);
+    assert_eq!(fs::read_to_string(root.join("orig/part.c")).expect("a source"), PART);
+    // Killed while it built: no mark, so it is built again.
+    fs::remove_file(complete).expect("a mark");
+    fs::write(root.join("orig/part.c"), "half a copy").expect("a file");
+    assert_eq!(recompiled(&trees, &["--work", "work"]), ["part.c"]);
+}

@@ -50,15 +50,16 @@ const TEXT_NAMES: [&str; 15] = [
 const SIDE_FOLDERS: [&str; 11] =
     ["test", "tests", "testing", "t", "doc", "docs", "man", "examples", ".github", "fuzz", "bench"];
 
-/// Sorts changed files. `full_reads` asks the compiler itself which files a unit reads, where its record is not complete.
+/// Sorts changed files. `read_otherwise` are those that a compiler read to make something else than an object. `full_reads` asks the compiler itself which files a unit reads, where its record is not complete.
 pub fn classify(
     files: &[Difference],
     units: &[Compiled],
+    read_otherwise: &BTreeSet<PathBuf>,
     orig: &Path,
     fix: &Path,
     full_reads: impl Fn(&Compiled) -> Result<Vec<PathBuf>>,
 ) -> Result<Classes> {
-    let mut read: BTreeSet<&PathBuf> = units.iter().flat_map(|unit| &unit.reads).collect();
+    let read: BTreeSet<&PathBuf> = units.iter().flat_map(|unit| &unit.reads).collect();
     let mut more = BTreeSet::new();
     if files.iter().any(|d| !read.contains(&d.path)) {
         for unit in units.iter().filter(|unit| unit.reads_partial) {
@@ -70,7 +71,9 @@ pub fn classify(
     let mut classes = Classes::default();
     for Difference { path, change } in files {
         let regular = orig.join(path).is_file() && !orig.join(path).is_symlink() && !fix.join(path).is_symlink();
-        if *change == Change::Modified && regular && read.contains(path) && !can_change_build(path, orig) {
+        if read_otherwise.contains(path) {
+            classes.build_again.push(path.clone());
+        } else if *change == Change::Modified && regular && read.contains(path) && !can_change_build(path, orig) {
             classes.recompiled.insert(path.clone());
         } else if missed(path) || read.contains(path) {
             classes.build_again.push(path.clone());
@@ -80,7 +83,6 @@ pub fn classify(
             classes.build_again.push(path.clone());
         }
     }
-    read.clear();
     Ok(classes)
 }
 
@@ -136,7 +138,7 @@ mod tests {
     fn kinds_of_files() {
         let (orig, fix) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let modified =
-            ["a.c", "b.c", "a.h", "README.md", "Makefile", "gen.awk", "tests/t.c", "doc/CMakeLists.txt", "x.y"];
+            ["a.c", "b.c", "a.h", "b.h", "README.md", "Makefile", "gen.awk", "tests/t.c", "doc/CMakeLists.txt", "x.y"];
         for dir in [&orig, &fix] {
             for name in modified {
                 let path = dir.path().join(name);
@@ -148,6 +150,7 @@ mod tests {
             source: "a.c".into(),
             object: "a.o".into(),
             language: crate::model::Language::C,
+            preprocessor: None,
             compiler: None,
             assembler: serde_json::from_value(serde_json::json!({
                 "tool": "as", "program": "/as", "args": [], "cwd": "/", "env": [], "started": 0, "parent": [1, 1],
@@ -163,10 +166,11 @@ mod tests {
             modified.iter().map(|p| Difference { path: p.into(), change: Change::Modified }).collect();
         files.push(Difference { path: "new.c".into(), change: Change::Added });
         files.push(Difference { path: "tests/new.c".into(), change: Change::Added });
-        let got = classify(&files, &[unit], orig.path(), fix.path(), |_| Ok(Vec::new())).expect("classes");
+        let got = classify(&files, &[unit], &["b.h".into()].into(), orig.path(), fix.path(), |_| Ok(Vec::new()))
+            .expect("classes");
         let names = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(got.recompiled.into_iter().collect::<Vec<_>>(), names(&["a.c", "a.h"]));
-        assert_eq!(got.build_again, names(&["Makefile", "gen.awk", "doc/CMakeLists.txt", "x.y", "new.c"]));
+        assert_eq!(got.build_again, names(&["b.h", "Makefile", "gen.awk", "doc/CMakeLists.txt", "x.y", "new.c"]));
         assert_eq!(got.unread, names(&["b.c", "README.md", "tests/t.c", "tests/new.c"]));
     }
 }

@@ -60,7 +60,8 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
     }
 
     let watched = pristine(request, &orig, command, work, progress, &mut warnings)?;
-    let classes = classify::classify(&differences.files, &watched.units, &orig, &fix, |unit| {
+    let read_otherwise = units::read_for_other_ends(&watched.calls, &watched.units, &watched.place);
+    let classes = classify::classify(&differences.files, &watched.units, &read_otherwise, &orig, &fix, |unit| {
         recompile::reads(unit, &watched.place, &work.run().join("reads"))
     })?;
 
@@ -114,6 +115,12 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
         }
         Some(again) => {
             let old = compile_all(&linked, Side::Orig, &watched.place, flags, work.run(), request.jobs, progress)?;
+            for Difference { path, .. } in differences.files.iter().filter(|d| d.change == Change::Modified) {
+                let to = again.place.real.join(path);
+                if classify::is_preprocessed(path) && to.is_file() {
+                    write_resynced(path, &orig, &fix, &to)?;
+                }
+            }
             let new = compile_all(&linked, Side::Fix, &again.place, flags, work.run(), request.jobs, progress)?;
             finish(&watched, &linked, old, new)
         }
@@ -583,19 +590,7 @@ impl Swap {
             trees::copy_file(&swap.real.join(path), &kept)?;
         }
         for path in changed {
-            let (old, new) = (fs::read(orig.join(path))?, fs::read(fix.join(path))?);
-            // Only what a preprocessor reads may get directives: an included table may be data to an assembler.
-            let resynced = match (str::from_utf8(&old), str::from_utf8(&new)) {
-                (Ok(old), Ok(new)) if classify::is_preprocessed(path) => {
-                    linesync::resync(old, new).map(String::into_bytes)
-                }
-                _ => None,
-            };
-            let to = swap.real.join(path);
-            // The original's time stays: __TIMESTAMP__ is no change.
-            let time = fs::metadata(&to)?.modified()?;
-            fs::write(&to, resynced.unwrap_or(new)).with_context(|| format!("cannot write {}", to.display()))?;
-            fs::File::options().write(true).open(&to)?.set_modified(time)?;
+            write_resynced(path, orig, fix, &swap.real.join(path))?;
         }
         Ok(swap)
     }
@@ -620,6 +615,20 @@ impl Swap {
         }
         fs::remove_dir_all(kept).with_context(|| format!("cannot remove {}", kept.display()))
     }
+}
+
+/// Writes a fixed file whose unchanged lines have the numbers of the original. The time of what stood there stays:
+/// `__TIMESTAMP__` is no change.
+fn write_resynced(path: &Path, orig: &Path, fix: &Path, to: &Path) -> Result<()> {
+    let (old, new) = (fs::read(orig.join(path))?, fs::read(fix.join(path))?);
+    // Only what a preprocessor reads may get directives: an included table may be data to an assembler.
+    let resynced = match (str::from_utf8(&old), str::from_utf8(&new)) {
+        (Ok(old), Ok(new)) if classify::is_preprocessed(path) => linesync::resync(old, new).map(String::into_bytes),
+        _ => None,
+    };
+    let time = fs::metadata(to)?.modified()?;
+    fs::write(to, resynced.unwrap_or(new)).with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(fs::File::options().write(true).open(to)?.set_modified(time)?)
 }
 
 fn changed_files(files: &[Difference], orig: &Path, fix: &Path) -> Vec<ChangedFile> {

@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::SigSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -61,12 +62,9 @@ impl Place {
 
     /// A command that runs at this place, in directory `cwd` as the build sees it.
     pub fn command(&self, cwd: &Path, program: &OsStr) -> Result<Command> {
-        let Some(private) = &self.private else {
-            let mut command = Command::new(program);
-            command.current_dir(cwd);
-            return Ok(command);
-        };
         let mut command = Command::new(std::env::current_exe()?);
+        // An empty word: no namespace.
+        let private = self.private.clone().unwrap_or_default();
         command.arg(HIDDEN).arg(&self.seen).arg(&self.real).arg(private).arg(cwd).arg(program);
         Ok(command)
     }
@@ -85,13 +83,17 @@ impl Place {
 pub fn enter(arguments: &[OsString]) -> Result<std::convert::Infallible> {
     let [seen, real, private, cwd, program, rest @ ..] = arguments else { bail!("{HIDDEN} is for ulp-build itself") };
     let (seen, real, private) = (Path::new(seen), Path::new(real), Path::new(private));
-    own_namespace()?;
-    let ancestor = seen.ancestors().skip(1).find(|p| p.is_dir()).context("a tree has a parent directory")?;
-    let (entries, few) = siblings(ancestor)?;
-    if few {
-        mount_private(ancestor, &entries, seen, real, private)?;
-    } else {
-        bind(real, seen)?;
+    // The signals that `work::catch_signals` keeps for its own thread are the build's as well.
+    SigSet::all().thread_unblock().context("cannot unblock signals")?;
+    if !private.as_os_str().is_empty() {
+        own_namespace()?;
+        let ancestor = seen.ancestors().skip(1).find(|p| p.is_dir()).context("a tree has a parent directory")?;
+        let (entries, few) = siblings(ancestor)?;
+        if few {
+            mount_private(ancestor, &entries, seen, real, private)?;
+        } else {
+            bind(real, seen)?;
+        }
     }
     std::env::set_current_dir(cwd).with_context(|| format!("cannot enter {}", Path::new(cwd).display()))?;
     let error = Command::new(program).args(rest).exec();

@@ -24,20 +24,34 @@ pub fn recompile(
 ) -> Result<PathBuf> {
     let assembly = directory.join(format!("{name}.s"));
     let object = directory.join(format!("{name}.o"));
+    let preprocessed = directory.join(format!("{name}.i"));
+    if let Some(preprocessor) = &unit.preprocessor {
+        let mut arguments = args::without_dependencies(&preprocessor.args);
+        if let Some(output) = args::of_cc1(&arguments).output.and_then(|i| arguments.get_mut(i)) {
+            *output = preprocessed.display().to_string();
+        }
+        run(preprocessor, &arguments, extra_env, place, &unit.source)?;
+    }
     if let Some(compiler) = &unit.compiler {
-        let arguments = compiler_arguments(compiler, unit.language, section_flags, &assembly);
+        let mut arguments = compiler_arguments(compiler, unit.language, section_flags, &assembly);
+        if unit.preprocessor.is_some()
+            && let Some(input) = args::of_cc1(&arguments).input.and_then(|i| arguments.get_mut(i))
+        {
+            *input = preprocessed.display().to_string();
+        }
         run(compiler, &arguments, extra_env, place, &unit.source)?;
     }
     let made = unit.compiler.is_some().then_some(assembly.as_path());
     let arguments = assembler_arguments(&unit.assembler, made, &object);
     run(&unit.assembler, &arguments, extra_env, place, &unit.source)?;
     let _ = fs::remove_file(assembly);
+    let _ = fs::remove_file(preprocessed);
     Ok(object)
 }
 
 /// The files that a unit reads, asked from the compiler itself: for calls that left no full list.
 pub fn reads(unit: &Compiled, place: &Place, list: &Path) -> Result<Vec<PathBuf>> {
-    let Some(compiler) = &unit.compiler else { return Ok(Vec::new()) };
+    let Some(compiler) = unit.preprocessor.as_ref().or(unit.compiler.as_ref()) else { return Ok(Vec::new()) };
     let mut arguments = args::without_dependencies(&compiler.args);
     if let Some(output) = args::of_cc1(&arguments).output.and_then(|i| arguments.get_mut(i)) {
         *output = "/dev/null".into();

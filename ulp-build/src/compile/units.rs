@@ -16,6 +16,8 @@ pub struct Compiled {
     /// The object as the build named it, likewise; temporary names do not count as names.
     pub object: PathBuf,
     pub language: Language,
+    /// A preprocessor run on its own (`-save-temps`, ccache's way), whose output the compiler read.
+    pub preprocessor: Option<Call>,
     /// What made the assembly. `None`: the source is assembly.
     pub compiler: Option<Call>,
     pub assembler: Call,
@@ -66,7 +68,13 @@ pub fn of_build(calls: &[Call], place: &Place) -> Vec<Compiled> {
                 of_driver.copied().nth(*n - 1)
             }
         };
-        let Some(input) = compiler.map_or(assembler.input.as_ref(), |c| c.input.as_ref()) else { continue };
+        let preprocessor = compiler.and_then(|compiler| {
+            let input = compiler.input.as_ref()?;
+            let wrote = |c: &&&Call| c.output.as_ref() == Some(input) && c.started < compiler.started;
+            compilers.iter().rev().filter(|c| args::preprocesses_only(&c.args)).find(wrote).copied()
+        });
+        let first = preprocessor.or(compiler).unwrap_or(assembler);
+        let Some(input) = &first.input else { continue };
         let inside = |path: &PathBuf| place.relative(path).unwrap_or_else(|| path.clone());
         let source = inside(input);
         let assembly =
@@ -76,19 +84,41 @@ pub fn of_build(calls: &[Call], place: &Place) -> Vec<Compiled> {
             Some(c) if c.tool == Tool::Cc1plus => Language::Cxx,
             _ => Language::C,
         };
-        let read = compiler.into_iter().flat_map(|c| &c.reads).chain(&assembler.reads).chain([input]);
+        // What a preprocessed file's line markers name was not read by the compiler, whatever its list says.
+        let own = compiler.filter(|c| preprocessor.is_some() || !is_preprocessed(c));
+        let read = own.into_iter().chain(preprocessor).flat_map(|c| &c.reads).chain(&assembler.reads).chain([input]);
         units.push(Compiled {
             source,
             object: inside(output),
             language,
+            preprocessor: preprocessor.cloned(),
             compiler: compiler.cloned(),
             assembler: assembler.clone(),
             digest: digest.clone(),
             reads: read.filter_map(|path| place.relative(path)).collect(),
-            reads_partial: compiler.is_some_and(|c| c.reads_partial && looks_elsewhere(c)),
+            reads_partial: preprocessor.or(compiler).is_some_and(|c| c.reads_partial && looks_elsewhere(c)),
         });
     }
     units
+}
+
+fn is_preprocessed(call: &Call) -> bool {
+    let suffix = call.input.as_deref().and_then(|i| i.extension());
+    call.args.iter().any(|a| a == "-fpreprocessed") || suffix.is_some_and(|s| s == "i" || s == "ii")
+}
+
+/// Files of the tree that a compiler read for something else than an object: what it made of them may have become part
+/// of the build in ways that nobody saw. Dependency lists alone are harmless.
+pub fn read_for_other_ends(calls: &[Call], units: &[Compiled], place: &Place) -> BTreeSet<PathBuf> {
+    let used: BTreeSet<u128> =
+        units.iter().flat_map(|u| u.preprocessor.iter().chain(&u.compiler)).map(|call| call.started).collect();
+    let lists = |call: &Call| call.args.iter().any(|a| a == "-M" || a == "-MM");
+    calls
+        .iter()
+        .filter(|c| matches!(c.tool, Tool::Cc1 | Tool::Cc1plus) && c.success && !used.contains(&c.started) && !lists(c))
+        .flat_map(|call| call.reads.iter().chain(&call.input))
+        .filter_map(|path| place.relative(path))
+        .collect()
 }
 
 /// `-MMD` leaves out what the compiler takes for system headers: only options and variables make a tree's own headers

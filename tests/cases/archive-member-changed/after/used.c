@@ -1,0 +1,2 @@
+// Fixed.
+int used(int n) { return n * 4; }

@@ -1,0 +1,2 @@
+// Fixed.
+int unused(int n) { return n * 4; }

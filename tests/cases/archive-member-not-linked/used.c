@@ -1,0 +1,1 @@
+int used(int n) { return n * 5; }

@@ -1,0 +1,6 @@
+// Blank lines move every line below them and change nothing (D72).
+#include "ask.h"
+
+NOINLINE int price(int n) { return n * 3; }
+
+void answer(const char *question) { printf("%d\n", price(atoi(question))); }

@@ -1,0 +1,8 @@
+// Fixed.
+#include "ask.h"
+
+NOINLINE const char *version(void) { return "built at " __DATE__ " " __TIME__; }
+
+NOINLINE int price(int n) { return n * 4; }
+
+void answer(const char *question) { printf("%d %d\n", price(atoi(question)), (int)strlen(version())); }

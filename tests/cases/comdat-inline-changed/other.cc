@@ -1,0 +1,3 @@
+#include "scale.h"
+
+int other(int n) { return scale(n) + 1; }

@@ -1,0 +1,9 @@
+// Fixed.
+#include "ask.h"
+
+const int weights[4] = {1, 2, 30, 4};
+int other(int n);
+
+NOINLINE int weigh(int n) { return weights[n & 3]; }
+
+void answer(const char *question) { printf("%d %d\n", weigh(atoi(question)), other(atoi(question))); }

@@ -1,0 +1,14 @@
+// Fixed.
+#include <cstdio>
+#include <cstdlib>
+
+struct Limit {
+    int value;
+    Limit(int n) { value = n + std::atoi("1"); }
+};
+
+Limit limit(20);
+
+__attribute__((noinline)) int clamp(int n) { return n > limit.value ? limit.value : n; }
+
+extern "C" void answer(const char *question) { std::printf("%d\n", clamp(std::atoi(question))); }

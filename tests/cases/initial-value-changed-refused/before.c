@@ -1,0 +1,11 @@
+// The running program's variable has its value already; a new initial value cannot reach it (D11).
+#include "ask.h"
+
+int limit = 10;
+
+NOINLINE int clamp(int n) { return n > limit ? limit : n; }
+
+void answer(const char *question) {
+    if (question[0] == '+') limit++;
+    printf("%d\n", clamp(atoi(question)));
+}

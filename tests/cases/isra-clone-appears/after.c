@@ -1,0 +1,15 @@
+// Fixed.
+#include "ask.h"
+
+struct pair { int a, b; };
+
+static NOINLINE int sum(struct pair *p) {
+    return p->a + p->b;
+}
+
+NOINLINE int both(struct pair *p) { return sum(p); }
+
+void answer(const char *question) {
+    struct pair p = {atoi(question), 1};
+    printf("%d\n", both(&p));
+}

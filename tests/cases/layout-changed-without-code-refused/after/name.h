@@ -1,0 +1,5 @@
+// Fixed.
+struct name {
+    int length;
+    char text[64];
+};

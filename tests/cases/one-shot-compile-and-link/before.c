@@ -1,0 +1,6 @@
+// Compiler and linker run in one command, and the objects have temporary names (D86).
+#include "ask.h"
+
+NOINLINE int price(int n) { return n * 3; }
+
+void answer(const char *question) { printf("%d\n", price(atoi(question))); }

@@ -1,0 +1,6 @@
+// Fixed.
+#include "ask.h"
+
+static int limit = 100;
+
+NOINLINE int a(int n) { return limit++ + n * 1000; }

@@ -1,0 +1,5 @@
+#include "ask.h"
+
+static int limit = 200;
+
+NOINLINE int b(int n) { return limit++ + n; }

@@ -1,0 +1,1 @@
+int surcharge(int n) { return n + 50; }

@@ -1,0 +1,11 @@
+// Fixed.
+#include "ask.h"
+
+static NOCLONE int twice(int n) { return n * 2; }
+static NOCLONE int thrice(int n) { return n * 3; }
+static NOCLONE int negate(int n) { return -n; }
+static int (*const operations[])(int) = {twice, negate, thrice, twice};
+
+NOINLINE int operate(int n) { return operations[n & 3](n); }
+
+void answer(const char *question) { printf("%d\n", operate(atoi(question))); }

@@ -1,0 +1,17 @@
+// Another name for a member of the same type at the same place is no other layout (D14).
+#include "ask.h"
+
+struct account {
+    int id;
+    int balance;
+};
+
+static struct account *live;
+
+NOINLINE int deposit(int n) {
+    if (!live) live = calloc(1, sizeof *live);
+    live->balance += n;
+    return live->balance;
+}
+
+void answer(const char *question) { printf("%d\n", deposit(atoi(question))); }

@@ -1,0 +1,7 @@
+// Fixed.
+#include "ask.h"
+
+NOINLINE int left(int n) { return n + 100; }
+NOINLINE int right(int n) { return n + 2; }
+
+void answer(const char *question) { printf("%d %d\n", left(atoi(question)), right(atoi(question))); }

@@ -1,0 +1,6 @@
+// It is refused, and with another code.
+#include "ask.h"
+
+int limit = 10;
+
+void answer(const char *question) { printf("%d\n", atoi(question) + limit++); }

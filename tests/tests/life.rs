@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What happens to a patched process in its life: patched twice, by two patches, forked, its file gone.
+
+use anyhow::Result;
+use std::path::Path;
+use ulp_tests::case::{Case, Picture, listed};
+use ulp_tests::ensure_that;
+use ulp_tests::process::Running;
+use ulp_tests::tools::{Ran, run, ulp_apply};
+
+fn apply(package: &Path, target: &Running, more: &[&str]) -> Result<Ran> {
+    run(ulp_apply()?.arg(package).args(["--wait", "20s", "--pid"]).arg(target.pid().to_string()).args(more))
+}
+
+fn revert(name: &str, target: &Running) -> Result<Ran> {
+    run(ulp_apply()?.args(["revert", name, "--wait", "20s", "--pid"]).arg(target.pid().to_string()))
+}
+
+fn answers(target: &mut Running, question: &str, wanted: &str) -> Result<()> {
+    let answer = target.ask(question)?;
+    ensure_that!(answer == wanted, "{question:?} was answered {answer:?}, not {wanted:?}");
+    target.check_alive()
+}
+
+#[test]
+fn applied_twice_is_already_so() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    apply(&package, &target, &[])?.expect_code(0)?;
+    let once = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
+    let again = apply(&package, &target, &[])?;
+    again.expect_code(0)?;
+    ensure_that!(
+        once == (Picture::take(&target, &case.production)?, target.lasting_maps()?),
+        "the second apply changed the process\n{}",
+        again.report()
+    );
+    answers(&mut target, "5", "105 7")
+}
+
+#[test]
+fn two_patches_on_different_functions() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let (one, two) = (case.package_of("one", "n + 1;", "n + 100;")?, case.package_of("two", "n + 2;", "n + 200;")?);
+    let mut target = case.start()?;
+    let old = Picture::take(&target, &case.production)?;
+    apply(&one, &target, &[])?.expect_code(0)?;
+    answers(&mut target, "5", "105 7")?;
+    apply(&two, &target, &[])?.expect_code(0)?;
+    answers(&mut target, "5", "105 205")?;
+    // The first comes out and the second stays, in whatever order they went in.
+    revert("one", &target)?.expect_code(0)?;
+    answers(&mut target, "5", "6 205")?;
+    apply(&one, &target, &[])?.expect_code(0)?;
+    revert("two", &target)?.expect_code(0)?;
+    answers(&mut target, "5", "105 7")?;
+    revert("one", &target)?.expect_code(0)?;
+    answers(&mut target, "5", "6 7")?;
+    ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+    Ok(())
+}
+
+#[test]
+fn fork_after_apply() -> Result<()> {
+    let case = Case::life("forking")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    apply(&package, &target, &[])?.expect_code(0)?;
+    let child = target.ask("fork")?;
+    answers(&mut target, "child 5", "20")?;
+    // The registry lies in memory, so that the child has it too.
+    let list = run(ulp_apply()?.args(["list", "--json", "--pid", &child]))?;
+    list.expect_code(0)?.json()?;
+    ensure_that!(list.stdout.contains("\"fix\""), "the child's list does not show the patch\n{}", list.report());
+    run(ulp_apply()?.args(["revert", "fix", "--wait", "20s", "--pid", &child]))?.expect_code(0)?;
+    answers(&mut target, "child 5", "15")?;
+    answers(&mut target, "5", "20")?;
+    revert("fix", &target)?.expect_code(0)?;
+    answers(&mut target, "5", "15")
+}
+
+#[test]
+fn binary_deleted_on_disk() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    std::fs::remove_file(&case.production.program)?;
+    apply(&package, &target, &[])?.expect_code(0)?;
+    answers(&mut target, "5", "105 7")?;
+    ensure_that!(listed(&target)?, "list does not show the patch");
+    revert("fix", &target)?.expect_code(0)?;
+    answers(&mut target, "5", "6 7")
+}
+
+#[test]
+fn all_processes_of_the_binary_and_no_other() -> Result<()> {
+    let (case, other) = (Case::life("two-functions")?, Case::life("forking")?);
+    let package = case.build_package()?;
+    let (mut one, mut two, mut stranger) = (case.start()?, case.start()?, other.start()?);
+    run(ulp_apply()?.arg(&package).args(["--all", "--wait", "20s"]))?.expect_code(0)?;
+    answers(&mut one, "5", "105 7")?;
+    answers(&mut two, "5", "105 7")?;
+    answers(&mut stranger, "5", "15")?;
+    run(ulp_apply()?.args(["revert", "fix", "--all", "--wait", "20s"]))?.expect_code(0)?;
+    answers(&mut one, "5", "6 7")?;
+    answers(&mut two, "5", "6 7")
+}
+
+#[test]
+fn dry_run_changes_nothing() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    let old = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
+    let ran = apply(&package, &target, &["--dry-run"])?;
+    ran.expect_code(0)?;
+    ensure_that!(ran.stdout.contains("left"), "the plan does not name the function\n{}", ran.report());
+    ensure_that!(old == (Picture::take(&target, &case.production)?, target.lasting_maps()?), "the process was changed");
+    answers(&mut target, "5", "6 7")
+}
+
+#[test]
+fn applied_and_reverted_fifty_times() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    let old = Picture::take(&target, &case.production)?;
+    let mut maps = Vec::new();
+    for _ in 0..50 {
+        apply(&package, &target, &[])?.expect_code(0)?;
+        answers(&mut target, "5", "105 7")?;
+        revert("fix", &target)?.expect_code(0)?;
+        answers(&mut target, "5", "6 7")?;
+        maps.push(target.lasting_maps()?);
+    }
+    ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+    ensure_that!(maps.first() == maps.last(), "memory grows with every cycle: {:x?}", maps.last());
+    Ok(())
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! docs/scenarios.md and the case folders say the same, and no number that the foundation promises is without a test.
+
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use ulp_tests::case::folders;
+use ulp_tests::ensure_that;
+use ulp_tests::expect::{Build, parse};
+use ulp_tests::tools::repository;
+
+/// Situations that must be patched or recognised as no change.
+const PATCHED: &[u32] = &[
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 18, 19, 20, 23, 24, 25, 29, 33, 50, 53, 54, 55, 56, 57, 71, 72, 80, 85, 86, 90,
+    95, 98,
+];
+/// Situations that must be refused, each with a twin that goes through.
+const REFUSED: &[u32] = &[11, 12, 13, 14, 15, 16, 21, 42, 43, 49, 58, 76, 104, 106, 107];
+
+/// Number to names, as the table has them.
+fn table() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let text = std::fs::read_to_string(repository().join("docs/scenarios.md"))?;
+    let mut rows = BTreeMap::<String, BTreeSet<String>>::new();
+    for line in text.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let number = cells.next().context("a number")?.to_string();
+        let name = cells.next().context("a name")?.trim_matches('`').to_string();
+        rows.entry(number).or_default().insert(name);
+    }
+    Ok(rows)
+}
+
+#[test]
+fn every_folder_is_listed_and_every_name_exists() -> Result<()> {
+    let listed: BTreeSet<String> = table()?.into_values().flatten().collect();
+    let there: BTreeSet<String> = folders("cases")?.into_iter().map(|(name, _)| name).collect();
+    for name in &there {
+        ensure_that!(listed.contains(name), "docs/scenarios.md does not list {name}");
+    }
+    for name in listed.difference(&there) {
+        let (file, function) = name.split_once("::").with_context(|| format!("there is no case {name}"))?;
+        let path = repository().join("tests/tests").join(file).with_extension("rs");
+        let source = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure_that!(source.contains(&format!("fn {function}()")), "there is no test {name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_number_has_a_case() -> Result<()> {
+    let table = table()?;
+    for number in PATCHED.iter().chain(REFUSED) {
+        ensure_that!(table.contains_key(&format!("D{number}")), "D{number} has no case");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_refusal_has_a_twin() -> Result<()> {
+    let folders: BTreeMap<String, PathBuf> = folders("cases")?.into_iter().collect();
+    let numbers = REFUSED.iter().map(|number| format!("D{number}")).chain(["E-EH".into()]);
+    let table = table()?;
+    for number in numbers {
+        let names = table.get(&number).with_context(|| format!("{number} has no case"))?;
+        let (mut refused, mut patched) = (false, false);
+        for name in names.iter().filter_map(|name| folders.get(name)) {
+            let expect = parse(&std::fs::read_to_string(name.join("expect"))?)?;
+            refused |= matches!(expect.build, Build::Refuse { .. }) || expect.or_refuse.is_some();
+            // D58's twin stands under D56: a symbol that a library does have.
+            patched |= matches!(expect.build, Build::Changed(_)) || number == "D58";
+        }
+        ensure_that!(refused && patched, "{number} needs a case that is refused and one that is patched");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_case_says_why_it_exists() -> Result<()> {
+    let table = table()?;
+    for (name, folder) in folders("cases")? {
+        let mut files = vec![folder.join("before.c")];
+        if let Ok(entries) = folder.join("before").read_dir() {
+            files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+        let first = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).ok()?;
+            let line = text.lines().next()?.strip_prefix("// ")?.strip_suffix(").")?;
+            line.rsplit_once(" (").map(|(why, number)| (why.to_string(), number.to_string()))
+        };
+        let (why, number) =
+            files.iter().find_map(first).with_context(|| format!("{name} does not say why it exists"))?;
+        ensure_that!(why.len() > 30, "{name} hardly says why it exists: {why}");
+        let listed = table.get(&number).is_some_and(|names| names.contains(&name));
+        ensure_that!(listed, "{name} says {number}, docs/scenarios.md does not");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_refusal_code_is_documented() -> Result<()> {
+    let page: &Path = &repository().join("docs/refusals.md");
+    let text = std::fs::read_to_string(page)?;
+    for (name, folder) in folders("cases")? {
+        let expect = parse(&std::fs::read_to_string(folder.join("expect"))?)?;
+        if let Build::Refuse { code, .. } = &expect.build {
+            ensure_that!(text.contains(code.as_str()), "{name} wants {code}, which docs/refusals.md does not have");
+        }
+    }
+    Ok(())
+}
