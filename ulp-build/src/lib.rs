@@ -4,17 +4,23 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod check;
 pub mod cli;
 pub mod compile;
 pub mod diff;
+pub mod emit;
 pub mod identity;
 pub mod linesync;
 pub mod linkmap;
 pub mod model;
 pub mod object;
+pub mod package;
 pub mod production;
 pub mod progress;
 pub mod report;
+pub mod reproduce;
+pub mod resolve;
+pub mod select;
 pub mod trees;
 pub mod types;
 pub mod work;

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Decides what each reference of patch code means in the running program: something the patch carries itself, a place in
+//! the same ELF file, a slot the program has for a library's symbol, or an import of the patch's own. What is not certain
+//! is refused; nothing local is ever found by name alone.
+
+pub mod libraries;
+pub mod place;
+
+use crate::diff::Verdict;
+use crate::model::{Code, Refusal, Unit};
+use crate::object::{Atom, AtomId, AtomKind, Ref, Scope, Target};
+use crate::production::{SlotMeaning, SymbolKind as ElfKind};
+use place::{Global, Linked, Pristine, Where, is_cold_child};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use ulp_arch::{Arch, Field, Formula, LinkAddr, RelocRow};
+use ulp_format::{Kind, ObjectKind, Source};
+
+/// An atom of a fixed object: the unit's index, and the atom in it.
+pub type Key = (usize, AtomId);
+
+/// A unit as one linked file sees it.
+#[derive(Clone, Debug)]
+pub struct UnitIn<'a> {
+    pub unit: &'a Unit,
+    pub diff: &'a crate::diff::UnitDiff,
+    pub pristine: Option<Arc<Pristine>>,
+    /// The link map's name of its object; `None`: it is not part of this file, or new.
+    pub object: Option<String>,
+}
+
+/// Everything that is known of one linked file, and what was selected so far.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub arch: &'static dyn Arch,
+    pub linked: &'a Linked,
+    pub units: Vec<UnitIn<'a>>,
+    /// Fixed functions that replace one in the running program, with its entry.
+    pub replaced: BTreeMap<Key, LinkAddr>,
+    /// Copies of a function (COMDAT) for which another unit's stands.
+    pub stands_for: BTreeMap<Key, Key>,
+    /// Fixed atoms that other units see: new ones, and those in `replaced`.
+    pub exported: BTreeMap<String, Key>,
+}
+
+/// What a reference means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Meaning {
+    /// An atom the patch carries.
+    Own(Key),
+    /// Something in the process.
+    Outside(Outside),
+}
+
+/// Something outside of the patch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outside {
+    /// A name for the undefined symbol.
+    pub name: String,
+    pub source: Source,
+    pub kind: ulp_format::SymbolKind,
+}
+
+impl<'a> UnitIn<'a> {
+    pub fn fixed(&self, id: AtomId) -> Option<&'a Atom> {
+        self.diff.fix.as_deref().and_then(|o| o.atoms.get(id.0))
+    }
+
+    /// The pristine atom that a fixed one descends from.
+    pub fn pristine_of(&self, fixed: AtomId) -> Option<AtomId> {
+        self.pristine.as_ref()?.pairing.pristine(*self.diff.twins.get(&fixed)?)
+    }
+
+    pub fn verdict(&self, id: AtomId) -> &Verdict {
+        self.diff.verdicts.get(&id).unwrap_or(&Verdict::New)
+    }
+}
+
+pub fn refusal(code: Code, symbol: &str, message: impl Into<String>, advice: &str) -> Refusal {
+    Refusal { code, symbol: Some(symbol.to_owned()), message: message.into(), advice: advice.to_owned() }
+}
+
+const REBUILD: &str =
+    "check that the link map and the rebuilt file belong together, and leave this function out of the fix";
+
+impl Context<'_> {
+    /// What `r`, a reference of the atom `from`, means.
+    pub fn decide(&self, from: Key, r: &Ref) -> Result<Meaning, Refusal> {
+        let unit = &self.units[from.0];
+        let user = unit.fixed(from.1).map_or("?", |a| a.name.as_str());
+        let row = self.arch.relocation(r.r_type);
+        let row = row.ok_or_else(|| {
+            let message = format!("{user} has a relocation of type {}, which is not known", r.r_type);
+            refusal(Code::Unsupported, user, message, "report it with the object file")
+        })?;
+        supported(row, user, self.linked.rebuilt.kind)?;
+        let meaning = match r.target {
+            Target::Atom(id) => self.atom(from, user, id, r, row)?,
+            Target::Import(index) => {
+                let import = unit.diff.fix.as_deref().and_then(|o| o.imports.get(index));
+                let import = import.ok_or_else(|| refusal(Code::BadElf, user, "a reference has no symbol", REBUILD))?;
+                self.import(user, &import.name, r, row)?
+            }
+        };
+        if let Meaning::Outside(outside) = &meaning {
+            reachable(outside, user, r, row)?;
+        }
+        Ok(meaning)
+    }
+
+    /// A reference to something its own unit defines.
+    fn atom(&self, from: Key, user: &str, id: AtomId, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let unit = &self.units[from.0];
+        let atom = unit.fixed(id).ok_or_else(|| refusal(Code::BadElf, user, "a reference leads nowhere", REBUILD))?;
+        let key = (from.0, id);
+        if let Some(problem) = &atom.problem {
+            let message = format!("{user} refers to {}: {problem}", atom.name);
+            return Err(refusal(Code::Unsupported, &atom.name, message, "leave this function out of the fix"));
+        }
+        if matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero) {
+            return self.thread_local(from, user, id, row);
+        }
+        let stands = self.stands_for.get(&key).copied().unwrap_or(key);
+        if let Some(entry) = self.replaced.get(&stands) {
+            let from_table = self.units[from.0].fixed(from.1).is_some_and(|a| a.anonymous);
+            return self.replaced(stands, *entry, atom, r, row, from_table);
+        }
+        let own = match (unit.verdict(id), atom.kind) {
+            _ if is_cold_child(atom) => true,
+            (_, AtomKind::ReadOnly) if atom.anonymous => true,
+            (Verdict::New, _) => true,
+            (Verdict::Changed(_), AtomKind::ReadOnly) => true,
+            _ => false,
+        };
+        if own {
+            return match self.exported.get(&atom.name) {
+                Some(key) if atom.scope != Scope::Local => Ok(Meaning::Own(*key)),
+                _ => Ok(Meaning::Own(key)),
+            };
+        }
+        if atom.scope != Scope::Local && !bound_locally(row) && self.linked.rebuilt.is_preemptible(&atom.name) {
+            return self.dynamic(user, &atom.name, r, row);
+        }
+        let place = match (&unit.pristine, unit.pristine_of(id), &unit.object) {
+            (Some(pristine), Some(id), Some(object)) => self.linked.winner(pristine, object, id).0,
+            _ => Where::Unknown(format!("{} has no counterpart in the linked object", atom.name)),
+        };
+        match place {
+            Where::At(addr) => self.local(atom.name.clone(), addr, atom.size, kind_of(atom.kind)),
+            // Nobody used it, so the linker left it out: it comes along.
+            Where::Dropped => Ok(Meaning::Own(key)),
+            Where::Unknown(why) => {
+                Err(refusal(Code::Ambiguous, &atom.name, format!("{user} refers to {}, and {why}", atom.name), REBUILD))
+            }
+        }
+    }
+
+    /// A reference to a function that is replaced. Branches go to the new body; its address stays the old entry, which
+    /// compares equal with pointers taken before and survives a revert.
+    fn replaced(
+        &self,
+        key: Key,
+        entry: LinkAddr,
+        atom: &Atom,
+        r: &Ref,
+        row: &RelocRow,
+        from_table: bool,
+    ) -> Result<Meaning, Refusal> {
+        let inside = r.target_offset != 0 || from_table && row.formula == Formula::PcRelative;
+        if atom.scope != Scope::Local
+            && !inside
+            && !bound_locally(row)
+            && self.linked.rebuilt.is_preemptible(&atom.name)
+        {
+            return self.dynamic(&atom.name, &atom.name, r, row);
+        }
+        if r.branch || inside {
+            return Ok(Meaning::Own(key));
+        }
+        let source = Source::Local { addr: entry, size: 0 };
+        let kind = ulp_format::SymbolKind::Function;
+        Ok(Meaning::Outside(Outside { name: format!("{}.old", atom.name), source, kind }))
+    }
+
+    /// A reference by name to something another object or a library defines.
+    fn import(&self, user: &str, name: &str, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
+        if matches!(row.formula, Formula::TpOffset | Formula::TpSlotPcRelative) {
+            return self.thread_local_by_name(user, name, row);
+        }
+        if let Some(key) = self.exported.get(name).copied() {
+            let atom = self.units[key.0].fixed(key.1);
+            match (atom, self.replaced.get(&key)) {
+                (Some(atom), Some(entry)) => return self.replaced(key, *entry, atom, r, row, false),
+                _ => return Ok(Meaning::Own(key)),
+            }
+        }
+        match self.linked.global(name) {
+            Global::One(_) if self.linked.rebuilt.is_preemptible(name) => self.dynamic(user, name, r, row),
+            Global::One(symbol) => match symbol.kind {
+                ElfKind::Ifunc => {
+                    let message = format!("{user} refers to {name}, whose address a resolver chooses");
+                    Err(refusal(Code::Ifunc, name, message, "leave this reference out of the fix"))
+                }
+                ElfKind::Tls => self.thread_local_by_name(user, name, row),
+                _ => {
+                    let kind = match symbol.kind {
+                        ElfKind::Function => ulp_format::SymbolKind::Function,
+                        ElfKind::Data => ulp_format::SymbolKind::Object,
+                        _ => ulp_format::SymbolKind::Untyped,
+                    };
+                    self.local(name.to_owned(), symbol.addr, symbol.size, kind)
+                }
+            },
+            Global::Several => {
+                let message = format!("{user} refers to {name}, and the linked file has several symbols of this name");
+                Err(refusal(Code::Ambiguous, name, message, REBUILD))
+            }
+            Global::None => self.dynamic(user, name, r, row),
+        }
+    }
+
+    fn local(&self, name: String, addr: LinkAddr, size: u64, kind: ulp_format::SymbolKind) -> Result<Meaning, Refusal> {
+        if self.linked.rebuilt.at(addr).any(|s| s.kind == ElfKind::Ifunc) {
+            let message = format!("the address of {name} is what a resolver chose");
+            return Err(refusal(Code::Ifunc, &name, message, "leave this reference out of the fix"));
+        }
+        Ok(Meaning::Outside(Outside { name, source: Source::Local { addr, size }, kind }))
+    }
+
+    /// A symbol that another object of the process may define: through the target's slot, else through an own one.
+    fn dynamic(&self, user: &str, name: &str, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let elf = &self.linked.rebuilt;
+        let export = self.linked.libraries.export(name);
+        let known = elf.dynamic_named(name);
+        let outside = |source: Source, object: ObjectKind| {
+            let kind = match object {
+                ObjectKind::Function => ulp_format::SymbolKind::Function,
+                ObjectKind::Data => ulp_format::SymbolKind::Object,
+            };
+            Ok(Meaning::Outside(Outside { name: name.to_owned(), source, kind }))
+        };
+        let from_kind = |kind: ElfKind| match kind {
+            ElfKind::Function | ElfKind::Ifunc => ObjectKind::Function,
+            _ => ObjectKind::Data,
+        };
+        let defined_here = known.is_some_and(|(_, s)| s.defined);
+        let Some(object) = known
+            .filter(|(_, s)| s.defined)
+            .map(|(_, s)| from_kind(s.kind))
+            .or(export.as_ref().map(|e| from_kind(e.kind)))
+        else {
+            let missing = &self.linked.libraries.missing;
+            let also = if missing.is_empty() {
+                String::new()
+            } else {
+                format!(" (not found on this machine: {})", missing.join(", "))
+            };
+            let message =
+                format!("{user} refers to {name}, which neither the program nor a library it needs defines{also}");
+            return Err(refusal(
+                Code::Unresolved,
+                name,
+                message,
+                "a patch cannot load libraries; use what the program has",
+            ));
+        };
+        let ifunc = !defined_here && export.as_ref().is_some_and(|e| e.kind == ElfKind::Ifunc);
+        if export.as_ref().is_some_and(|e| e.kind == ElfKind::Tls) && !defined_here {
+            let message = format!("{user} refers to the thread-local {name} of a library");
+            return Err(refusal(Code::TlsModel, name, message, "leave this reference out of the fix"));
+        }
+        let through_plt = row.formula == Formula::PltPcRelative && r.branch;
+        if let Some((index, symbol)) = known {
+            if !symbol.defined && symbol.addr.0 != 0 && elf.kind != Kind::SharedLibrary {
+                // The executable's own linkage table entry is the function's address for the whole process.
+                return self.local(name.to_owned(), symbol.addr, 0, ulp_format::SymbolKind::Function);
+            }
+            let find = |jump: bool| {
+                elf.slots.iter().find(|s| match s.meaning {
+                    SlotMeaning::Address { symbol } => !jump && symbol == index,
+                    SlotMeaning::Jump { symbol } => jump && symbol == index,
+                    _ => false,
+                })
+            };
+            let slot = find(false).map(|s| (s, false)).or_else(|| find(true).map(|s| (s, !elf.bind_now)));
+            if let Some((slot, lazy)) = slot
+                && (!ifunc || !lazy || through_plt)
+            {
+                let version = symbol.version.clone();
+                return outside(Source::Slot { slot: slot.addr, lazy, name: name.to_owned(), version, object }, object);
+            }
+        }
+        if ifunc {
+            let message =
+                format!("{user} refers to {name}, which a resolver chooses, and the program has no slot bound to it");
+            let advice = "call it through a function of the program that uses it already";
+            return Err(refusal(Code::IfuncUnbound, name, message, advice));
+        }
+        let version = match known {
+            Some((_, symbol)) => symbol.version.clone(),
+            None => export.and_then(|e| e.version),
+        };
+        outside(Source::Import { name: name.to_owned(), version, object }, object)
+    }
+
+    /// A thread-local variable of the same unit.
+    fn thread_local(&self, from: Key, user: &str, id: AtomId, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let unit = &self.units[from.0];
+        let name = unit.fixed(id).map_or("?", |a| a.name.as_str());
+        if *unit.verdict(id) == Verdict::New {
+            let message = format!("{user} uses the new thread-local variable {name}");
+            return Err(refusal(Code::TlsNew, name, message, "keep per-thread state in a table keyed by thread"));
+        }
+        let place = match (&unit.pristine, unit.pristine_of(id), &unit.object) {
+            (Some(pristine), Some(id), Some(object)) => self.linked.winner(pristine, object, id).0,
+            _ => Where::Unknown("it has no counterpart in the linked object".into()),
+        };
+        match place {
+            Where::At(addr) => self.thread_local_at(user, name, addr, row),
+            Where::Dropped => Err(refusal(
+                Code::TlsNew,
+                name,
+                format!("{user} uses the thread-local variable {name}, which the linker left out"),
+                "leave it out of the fix",
+            )),
+            Where::Unknown(why) => {
+                Err(refusal(Code::Ambiguous, name, format!("{user} uses {name}, and {why}"), REBUILD))
+            }
+        }
+    }
+
+    fn thread_local_by_name(&self, user: &str, name: &str, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let elf = &self.linked.rebuilt;
+        match self.linked.global(name) {
+            Global::One(symbol) if symbol.kind == ElfKind::Tls && !elf.is_preemptible(name) => {
+                self.thread_local_at(user, name, self.linked.address(symbol), row)
+            }
+            Global::Several => {
+                let message = format!("{user} refers to {name}, and the linked file has several symbols of this name");
+                Err(refusal(Code::Ambiguous, name, message, REBUILD))
+            }
+            _ => {
+                let index = elf.dynamic_named(name).map(|(index, _)| index);
+                let own = |s: &&crate::production::Slot| match s.meaning {
+                    SlotMeaning::TpOffset { symbol: Some(symbol), addend: 0 } => Some(symbol) == index,
+                    _ => false,
+                };
+                match elf.slots.iter().find(own) {
+                    Some(slot) if row.formula == Formula::TpSlotPcRelative => {
+                        Ok(tls(name, Source::TlsSlot { slot: slot.addr, delta: 0 }))
+                    }
+                    _ => Err(tls_model(user, name)),
+                }
+            }
+        }
+    }
+
+    /// A thread-local variable of this file, by its address in the thread-local segment.
+    fn thread_local_at(&self, user: &str, name: &str, addr: LinkAddr, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let elf = &self.linked.rebuilt;
+        if elf.kind != Kind::SharedLibrary {
+            let offset = elf.tp_offset(addr).ok_or_else(|| tls_model(user, name))?;
+            return Ok(tls(name, Source::TlsLocalExec { offset }));
+        }
+        let want = elf.tls.and_then(|t| addr.0.checked_sub(t.addr.0)).and_then(|o| i64::try_from(o).ok());
+        let (Some(want), Formula::TpSlotPcRelative) = (want, row.formula) else { return Err(tls_model(user, name)) };
+        let have = |s: &crate::production::Slot| match s.meaning {
+            SlotMeaning::TpOffset { symbol: None, addend } => Some(addend),
+            SlotMeaning::TpOffset { symbol: Some(index), addend } => {
+                let symbol = elf.dynamic.get(index).filter(|s| s.defined && !elf.is_preemptible(&s.name))?;
+                i64::try_from(symbol.addr.0).ok()?.checked_add(addend)
+            }
+            _ => None,
+        };
+        let mut slots = elf.slots.iter().filter_map(|s| Some((s.addr, want.checked_sub(have(s)?)?)));
+        let exact = slots.clone().find(|(_, delta)| *delta == 0);
+        match exact.or_else(|| slots.next()) {
+            Some((slot, delta)) => Ok(tls(name, Source::TlsSlot { slot, delta })),
+            None => Err(tls_model(user, name)),
+        }
+    }
+}
+
+fn tls(name: &str, source: Source) -> Meaning {
+    Meaning::Outside(Outside { name: name.to_owned(), source, kind: ulp_format::SymbolKind::Tls })
+}
+
+fn tls_model(user: &str, name: &str) -> Refusal {
+    let message = format!("{user} reaches the thread-local {name} in a way the program has no slot for");
+    refusal(Code::TlsModel, name, message, "only local-exec and initial-exec variables of the program can be used")
+}
+
+fn kind_of(kind: AtomKind) -> ulp_format::SymbolKind {
+    match kind {
+        AtomKind::Function => ulp_format::SymbolKind::Function,
+        AtomKind::TlsData | AtomKind::TlsZero => ulp_format::SymbolKind::Tls,
+        _ => ulp_format::SymbolKind::Object,
+    }
+}
+
+/// A relocation that a linker accepts against the file's own definition only: the compiler knew it cannot be pre-empted.
+fn bound_locally(row: &RelocRow) -> bool {
+    matches!(row.formula, Formula::PcRelative | Formula::TpOffset)
+}
+
+fn narrow(row: &RelocRow) -> bool {
+    !matches!(row.field, Field::Bytes(8))
+}
+
+/// Whether a patch can carry this relocation at all in a file of this kind.
+fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
+    let thread_local = ["TLS", "DTP"].iter().any(|word| row.name.contains(word));
+    match row.formula {
+        Formula::Unsupported if thread_local => {
+            let message = format!("{user} uses a thread-local variable through {}", row.name);
+            Err(refusal(Code::TlsModel, user, message, "only local-exec and initial-exec variables can be used"))
+        }
+        Formula::Unsupported | Formula::Size => {
+            let message = format!("{user} has a relocation {}, which a patch cannot carry", row.name);
+            Err(refusal(
+                Code::Unsupported,
+                user,
+                message,
+                "compile without -mcmodel and PIC options the program was not built with",
+            ))
+        }
+        Formula::Absolute if narrow(row) && kind != Kind::Executable => {
+            let message = format!("{user} has an absolute relocation {} in position-independent code", row.name);
+            Err(refusal(Code::Unsupported, user, message, "compile the fix as the program was compiled"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A library's symbol can be anywhere in the address space: only a linkage table entry, a slot or a full address reach it.
+fn reachable(outside: &Outside, user: &str, r: &Ref, row: &RelocRow) -> Result<(), Refusal> {
+    let far = matches!(outside.source, Source::Slot { .. } | Source::Import { .. });
+    let direct = match row.formula {
+        Formula::PcRelative => true,
+        Formula::Absolute => narrow(row),
+        // Not a branch: the address of a linkage table entry would be used as the function's.
+        Formula::PltPcRelative => !r.branch,
+        _ => false,
+    };
+    if far && direct {
+        let name = &outside.name;
+        let message =
+            format!("{user} uses {name} of a library directly ({}), and the program has no copy of it", row.name);
+        return Err(refusal(Code::Unresolved, name, message, "reach it through a function or pointer the program has"));
+    }
+    Ok(())
+}
