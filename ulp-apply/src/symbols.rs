@@ -374,7 +374,7 @@ impl<'m> Scope<'m> {
                         |i: usize| row.get(i..i + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
                     let (slot, kind, index, addend) =
                         (object.at(LinkAddr(word(0))), word(8) as u32, word(8) >> 32, word(16));
-                    let named = || -> Result<bool> { Ok(object.refers_to(self.memory, index, name, version)?) };
+                    let named = || object.refers_to(self.memory, index, name, version);
                     let ours = if kind == kinds.irelative {
                         own && addend == symbol.value
                     } else if kind == kinds.data {
