@@ -9,7 +9,7 @@ mod read;
 mod refs;
 mod split;
 
-pub(crate) use elf::{Elf, Place, Reloc};
+pub(crate) use elf::{Elf, Place, Reloc, Section, damaged};
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 
 use crate::model::{Code, Refusal};
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader, Rela as _, SectionHeader, Sym as _};
+use object::read::elf::{CompressionHeader as _, FileHeader, Rela as _, SectionHeader, Sym as _};
 use object::{Endianness, SectionIndex, SymbolIndex};
 use std::path::Path;
 
@@ -29,6 +29,8 @@ pub(crate) struct Section<'a> {
     /// In the order of their offsets.
     pub relocs: Vec<Reloc>,
     pub comdat: Option<String>,
+    /// How the bytes are compressed, behind a header, and how many they are without.
+    pub compressed: Option<(elf::CompressionType, u64)>,
 }
 
 impl Section<'_> {
@@ -124,6 +126,7 @@ fn parse(bytes: &[u8]) -> Result<Elf<'_>, Why> {
     for (index, section) in table.enumerate() {
         let data = section.data(endian, bytes).map_err(why)?;
         let size = section.sh_size(endian);
+        let compressed = section.compression(endian, bytes).map_err(why)?;
         if section.sh_flags(endian).contains(elf::SHF_COMPRESSED) && section.sh_flags(endian).contains(elf::SHF_ALLOC) {
             return Err(format!("section {} is loaded and compressed", index.0));
         }
@@ -140,6 +143,7 @@ fn parse(bytes: &[u8]) -> Result<Elf<'_>, Why> {
             bytes: data.into(),
             relocs: Vec::new(),
             comdat: None,
+            compressed: compressed.map(|(header, ..)| (header.ch_type(endian), header.ch_size(endian))),
         });
     }
     let symbols = read_symbols(endian, bytes, &table, &sections)?;
@@ -211,6 +215,8 @@ fn attach_relocations(
     if section.sh_size(endian) != size_of_val(relas) as u64 {
         return Err(format!("the relocations of {} are cut short", target.name));
     }
+    // Relocations count in the unpacked bytes.
+    let size = target.compressed.map_or(target.size, |(_, size)| size);
     for rela in relas {
         let reloc = Reloc {
             offset: rela.r_offset(endian),
@@ -218,7 +224,7 @@ fn attach_relocations(
             symbol: rela.r_sym(endian, false) as usize,
             addend: rela.r_addend(endian),
         };
-        if reloc.symbol >= symbols || reloc.offset > target.size {
+        if reloc.symbol >= symbols || reloc.offset > size {
             return Err(format!("a relocation of {} leads nowhere", target.name));
         }
         target.relocs.push(reloc);

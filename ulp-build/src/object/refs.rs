@@ -8,7 +8,7 @@ use super::split::Cut;
 use super::{Atom, AtomId, AtomKind, Import, Object, Ref, Target};
 use object::elf;
 use std::collections::{BTreeSet, HashMap};
-use ulp_arch::{Arch, Formula};
+use ulp_arch::{Arch, Formula, Insn};
 
 /// Roughly which places relocations refer to, by section: enough to tell padding from data.
 pub(super) fn rough_points(elf: &Elf<'_>) -> Vec<BTreeSet<u64>> {
@@ -37,39 +37,19 @@ fn counts_from_place(formula: Formula) -> bool {
 #[derive(Default)]
 struct Instructions {
     of: Option<AtomId>,
-    /// (start, end), up to the first one that does not decode.
-    spans: Vec<(usize, usize)>,
+    insns: Vec<Insn>,
 }
 
 impl Instructions {
-    /// Where the instruction ends that holds the whole field.
-    fn end(&mut self, id: AtomId, atom: &Atom, machine: u16, field: std::ops::Range<u64>) -> Option<u64> {
+    /// The instruction that holds the whole field.
+    fn at(&mut self, arch: &dyn Arch, id: AtomId, code: &[u8], field: std::ops::Range<u64>) -> Option<&Insn> {
         if self.of != Some(id) {
             self.of = Some(id);
-            self.spans = decode(machine, &atom.bytes);
+            self.insns = arch.decode(code);
         }
-        let next = self.spans.partition_point(|(start, _)| *start as u64 <= field.start);
-        let (_, end) = *self.spans.get(next.checked_sub(1)?)?;
-        (field.end <= end as u64).then_some(end as u64)
+        let insn = Insn::containing(&self.insns, usize::try_from(field.start).ok()?)?;
+        (field.end <= insn.end as u64).then_some(insn)
     }
-}
-
-fn decode(machine: u16, code: &[u8]) -> Vec<(usize, usize)> {
-    if machine != elf::EM_X86_64.0 {
-        return (0..code.len() / 4).map(|i| (4 * i, 4 * i + 4)).collect();
-    }
-    let mut decoder = iced_x86::Decoder::with_ip(64, code, 0, iced_x86::DecoderOptions::NONE);
-    let mut spans = Vec::new();
-    let mut insn = iced_x86::Instruction::default();
-    while decoder.can_decode() {
-        let start = decoder.position();
-        decoder.decode_out(&mut insn);
-        if insn.is_invalid() {
-            break;
-        }
-        spans.push((start, decoder.position()));
-    }
-    spans
 }
 
 /// Fills in the references of every atom.
@@ -137,11 +117,16 @@ fn one(
     if field_end > size {
         problem = Some(format!("{} at {offset:#x} reaches beyond {}", row.name, atom.name));
     }
+    let mut branch = false;
     let adjust = if !counts_from_place(row.formula) {
         0
     } else if atom.kind == AtomKind::Function {
-        match code.end(id, atom, elf.machine, offset..field_end) {
-            Some(end) => offset as i64 - end as i64,
+        match code.at(arch, id, &atom.bytes, offset..field_end) {
+            Some(insn) => {
+                let calls = matches!(row.formula, Formula::PcRelative | Formula::PltPcRelative);
+                branch = calls && insn.branch_field().is_some_and(|field| field as u64 == offset);
+                offset as i64 - insn.end as i64
+            }
             None => {
                 problem = Some(format!("the instruction at {offset:#x} of {} is not understood", atom.name));
                 0
@@ -192,8 +177,5 @@ fn one(
             }
         },
     };
-    let branch = matches!(row.formula, Formula::PcRelative | Formula::PltPcRelative)
-        && atom.kind == AtomKind::Function
-        && usize::try_from(offset).is_ok_and(|o| arch.is_branch_field(&atom.bytes, o));
     (Some(Ref { offset, r_type: reloc.r_type, target, target_offset, adjust, branch }), problem)
 }
