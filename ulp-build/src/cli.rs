@@ -4,9 +4,9 @@
 use crate::model::{Code, FixSource, Request, Stop};
 use crate::{progress::Progress, report, work};
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use ulp_format::Accepted;
 
@@ -26,10 +26,26 @@ Exit status: 0 package written, 1 failed, 2 usage, 3 the fix changes nothing (no
 /// recompiles what the fix touches, and writes the functions that changed into a package which ulp-apply puts into the
 /// running program.
 #[derive(Parser, Debug)]
-#[command(name = "ulp-build", version, after_help = AFTER)]
+#[command(name = "ulp-build", version, after_help = AFTER, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     #[command(flatten)]
     make: Make,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Compares two objects, function by function, as a patch would
+    Diff {
+        /// Object of the original
+        orig: PathBuf,
+        /// Object of the fix
+        fixed: PathBuf,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -116,6 +132,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
+    if let Some(Verb::Diff { orig, fixed, json }) = cli.verb {
+        return diff(&orig, &fixed, json);
+    }
     let (json, verbose) = (cli.make.json, cli.make.verbose);
     let request = match request(cli.make) {
         Ok(request) => request,
@@ -135,6 +154,25 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(Stop::NoChange(_)) => 3,
         Err(Stop::Refused(_)) => 5,
     })
+}
+
+/// `ulp-build diff`: 0 the objects differ in what can be patched, 3 they do not differ, 5 they differ in what cannot.
+fn diff(orig: &Path, fixed: &Path, json: bool) -> ExitCode {
+    match crate::diff::diff_objects(orig, fixed) {
+        Ok(found) => {
+            report::objects(&found, json);
+            let same = found.changed.is_empty() && found.new.is_empty() && found.gone.is_empty();
+            ExitCode::from(match (found.refusals.is_empty(), same) {
+                (false, _) => 5,
+                (true, true) => 3,
+                (true, false) => 0,
+            })
+        }
+        Err(error) => {
+            eprintln!("error: cannot compare {} and {}: {error}", orig.display(), fixed.display());
+            ExitCode::from(1)
+        }
+    }
 }
 
 /// Checks the command line against the file system and fills in the defaults.
@@ -223,6 +261,8 @@ mod tests {
             ("--orig a", false),
             ("--fix b", false),
             ("--orig a --fix b --patch p", false),
+            ("diff a.o b.o --json", true),
+            ("diff a.o", false),
             ("--orig a --fix b --accept E-LAYOUT:struct.x", true),
             ("--orig a --fix b --accept E-AMBIGUOUS", false),
             ("--orig a --fix b -j 0", false),

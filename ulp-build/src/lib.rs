@@ -25,14 +25,21 @@ pub mod trees;
 pub mod types;
 pub mod work;
 
+use anyhow::Context;
+use model::{Request, Stop};
+use package::Outcome;
+use std::io::Write;
+use std::path::Path;
+
 /// What a request came to.
 #[derive(Debug)]
 pub struct Made {
     pub built: model::Built,
+    pub summary: package::Summary,
 }
 
 /// The whole street.
-pub fn make(request: &model::Request, progress: &progress::Progress) -> Result<Made, model::Stop> {
+pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, Stop> {
     let orig = request.orig.canonicalize()?;
     let command = match &request.build {
         Some(command) => command.clone(),
@@ -45,5 +52,28 @@ pub fn make(request: &model::Request, progress: &progress::Progress) -> Result<M
     let seen = request.build_path.as_deref().unwrap_or(&orig);
     let work = work::Work::open(request, &command, seen)?;
     let built = compile::both_trees(request, &command, &work, progress)?;
-    Ok(Made { built })
+    progress.stage("comparing the objects");
+    let diffs = diff::compare_units(&built.units);
+    progress.stage("making the package");
+    match package::package(request, &built, &diffs).map_err(anyhow::Error::new)? {
+        Outcome::NoChange(why) => Err(Stop::NoChange(vec![why])),
+        Outcome::Refused(refusals) => Err(Stop::Refused(refusals)),
+        Outcome::Package(package, summary) => {
+            write(&request.output, &package.write().map_err(anyhow::Error::new)?)?;
+            Ok(Made { built, summary })
+        }
+    }
+}
+
+/// Writes the package, whole or not at all.
+fn write(output: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", output.display());
+    let directory = output.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(directory)
+        .with_context(cannot)?;
+    file.write_all(bytes).with_context(cannot)?;
+    file.persist(output).with_context(cannot)?;
+    Ok(())
 }

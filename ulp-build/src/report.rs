@@ -3,14 +3,15 @@
 //! closed pipe is no error.
 
 use crate::Made;
-use crate::model::{ChangedFile, Request, Stop};
+use crate::diff::DiffReport;
+use crate::model::{ChangedFile, Refusal, Request, Stop};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 use std::io::Write;
 
 /// Tells how it ended.
 pub fn result(request: &Request, result: &Result<Made, Stop>, as_json: bool, verbose: bool) {
-    let text = if as_json { format!("{:#}\n", to_json(request, result)) } else { to_text(result, verbose) };
+    let text = if as_json { format!("{:#}\n", to_json(request, result)) } else { to_text(request, result, verbose) };
     let _ = std::io::stdout().write_all(text.as_bytes());
     if as_json {
         return;
@@ -18,31 +19,40 @@ pub fn result(request: &Request, result: &Result<Made, Stop>, as_json: bool, ver
     let mut complaints = String::new();
     match result {
         Ok(made) => {
-            for warning in &made.built.warnings {
+            for warning in &made.summary.warnings {
                 complaints.push_str(&format!("warning: {warning}\n"));
             }
         }
         Err(Stop::NoChange(_)) => {}
         Err(Stop::Refused(refusals)) => {
-            for refusal in refusals {
-                complaints.push_str(&format!("error[{}]: {}\n  {}\n", refusal.code, refusal.message, refusal.advice));
-            }
+            complaints.push_str(&complain(refusals));
         }
         Err(Stop::Failed(error)) => complaints.push_str(&format!("error: {error:#}\n")),
     }
     let _ = std::io::stderr().write_all(complaints.as_bytes());
 }
 
-fn to_text(result: &Result<Made, Stop>, verbose: bool) -> String {
+fn to_text(request: &Request, result: &Result<Made, Stop>, verbose: bool) -> String {
     match result {
-        Ok(made) => summary(made, verbose),
+        Ok(made) => summary(request, made, verbose),
         Err(Stop::NoChange(why)) => format!("no change: {}\n", why.join("; ")),
         Err(_) => String::new(),
     }
 }
 
-fn summary(made: &Made, verbose: bool) -> String {
+fn summary(request: &Request, made: &Made, verbose: bool) -> String {
     let mut out = String::new();
+    for target in &made.summary.targets {
+        out.push_str(&format!("target {} build-id {}\n", target.file, target.build_id));
+        for function in &target.functions {
+            let reason = function.reason.map(|r| format!(" ({})", serde_json::json!(r).as_str().unwrap_or_default()));
+            let (name, source) = (&function.name, function.source.display());
+            out.push_str(&format!("changed {name} {source}{}\n", reason.unwrap_or_default()));
+        }
+        for name in &target.carried {
+            out.push_str(&format!("new {name}\n"));
+        }
+    }
     let mut files: Vec<&ChangedFile> = made.built.changed_files.iter().collect();
     files.retain(|file| !made.built.unread.contains(&file.path));
     for file in &files {
@@ -57,10 +67,34 @@ fn summary(made: &Made, verbose: bool) -> String {
             out.push_str(&source_diff(file));
         }
     }
-    for unit in &made.built.units {
-        out.push_str(&format!("recompiled {}\n", unit.source.display()));
-    }
+    out.push_str(&format!("written {}\n", request.output.display()));
     out
+}
+
+/// Shows what two objects differ in.
+pub fn objects(report: &DiffReport, as_json: bool) {
+    let mut out = String::new();
+    if as_json {
+        out = format!("{:#}\n", json!(report));
+    } else {
+        for (what, names) in [("changed", &report.changed), ("new", &report.new), ("gone", &report.gone)] {
+            for name in names {
+                out.push_str(&format!("{what} {name}\n"));
+            }
+        }
+        if out.is_empty() && report.refusals.is_empty() {
+            out.push_str("same\n");
+        }
+        let mut complaints: String = report.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+        complaints.push_str(&complain(&report.refusals));
+        let _ = std::io::stderr().write_all(complaints.as_bytes());
+    }
+    let _ = std::io::stdout().write_all(out.as_bytes());
+}
+
+/// All refusals, each with its advice.
+fn complain(refusals: &[Refusal]) -> String {
+    refusals.iter().map(|r| format!("error[{}]: {}\n  {}\n", r.code, r.message, r.advice)).collect()
 }
 
 /// Lines added and removed.
@@ -90,9 +124,10 @@ fn to_json(request: &Request, result: &Result<Made, Stop>) -> Value {
                     json!({"path": file.path, "added": added, "removed": removed, "built": built})
                 })
                 .collect();
+            let units: Vec<_> = made.built.units.iter().map(|unit| &unit.source).collect();
             json!({
-                "schema": 1, "result": "compiled", "name": request.name, "output": request.output,
-                "files": files, "units": made.built.units.iter().map(|unit| &unit.source).collect::<Vec<_>>(), "compiler": made.built.compiler, "warnings": made.built.warnings,
+                "schema": 1, "result": "package", "name": request.name, "output": request.output,
+                "files": files, "units": units, "compiler": made.built.compiler, "targets": made.summary.targets, "warnings": made.summary.warnings,
             })
         }
         Err(Stop::NoChange(why)) => json!({"schema": 1, "result": "no-change", "reasons": why}),
