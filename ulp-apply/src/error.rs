@@ -93,3 +93,30 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<crate::process::Error> for Error {
+    fn from(error: crate::process::Error) -> Self {
+        use crate::process::ErrorKind;
+        let class = match error.kind() {
+            ErrorKind::NoProcess => Class::NoProcess,
+            ErrorKind::Busy => Class::Busy,
+            ErrorKind::Refused => Class::Refused,
+            ErrorKind::Failed => Class::Failed,
+        };
+        let text = error.to_string();
+        // The engine's sentences say what happened, then, behind a semicolon, what to do.
+        let (message, advice) = text.split_once("; ").unwrap_or((&text, ""));
+        Self::new(class, message, advice)
+    }
+}
+
+impl From<ulp_format::ReadError> for Error {
+    fn from(error: ulp_format::ReadError) -> Self {
+        let advice = match error {
+            ulp_format::ReadError::NotAPackage(_) => "give a file that ulp-build wrote",
+            ulp_format::ReadError::Damaged(_) => "copy the file again, or build the patch again",
+            ulp_format::ReadError::Newer { .. } => "use a newer ulp-apply",
+        };
+        Self::new(Class::BadPackage, error.to_string(), advice)
+    }
+}

@@ -1,9 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The engine that changes a running process, and the verbs built on it. `process` talks to the kernel, `cli` to people,
 //! everything else computes. docs/safety.md tells why a process survives us.
+//!
+//! verify -> plan -> load -> (stop -> recheck -> quiesce -> switch -> resume) -> tidy
+pub mod apply;
+pub mod attempt;
+pub mod audit;
+pub mod cli;
+pub mod disk;
 pub mod error;
+pub mod info;
 pub mod link;
 pub mod memory;
+pub mod plan;
 pub mod process;
 pub mod registry;
+pub mod report;
+pub mod revert;
+pub mod snapshot;
 pub mod symbols;
+pub mod verbs;

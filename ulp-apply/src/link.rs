@@ -309,6 +309,14 @@ impl<'p> Layout<'p> {
         self.runs[run as usize]
     }
 
+    /// Where the call frame information lies, relative to the base, and its length with the end mark.
+    pub fn frames(&self) -> Option<(u64, u64)> {
+        self.places.iter().find_map(|(&index, &at)| {
+            let section = self.package.sections.get(index).filter(|s| s.kind == SectionKind::Frames)?;
+            Some((at, section.size + 4))
+        })
+    }
+
     /// What must be found out before [`Layout::link`].
     pub fn demands(&self) -> Result<Vec<Demand<'p>>> {
         self.wanted

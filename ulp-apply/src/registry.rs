@@ -76,6 +76,8 @@ pub struct TargetRecord {
     pub functions: Vec<FunctionRecord>,
     /// Constants, code, data; those that exist, lowest first and without a gap.
     pub areas: Vec<Area>,
+    /// Call frame information of the new code: start and length.
+    pub frames: Option<(RemoteAddr, u64)>,
 }
 
 /// One replaced function.
@@ -201,6 +203,7 @@ pub fn room(record: &Record) -> Result<u64> {
         for f in &mut target.functions {
             (f.entry, f.new) = (RemoteAddr(u64::MAX), RemoteAddr(u64::MAX));
         }
+        target.frames = target.frames.map(|_| (RemoteAddr(u64::MAX), u64::MAX));
         for a in &mut target.areas {
             (a.start, a.len, a.measured) = (RemoteAddr(u64::MAX), u64::MAX, u64::MAX);
         }
@@ -368,6 +371,7 @@ mod tests {
                     area(AT + 0x1000, Access::Code),
                     area(AT + 0x2000, Access::Data),
                 ],
+                frames: Some((RemoteAddr(AT + 0x800), 64)),
             }],
         }
     }

@@ -6,7 +6,7 @@ use super::error::Error;
 use ulp_arch::RemoteAddr;
 
 /// One mapping.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
@@ -106,6 +106,14 @@ impl Maps {
     pub fn at(&self, addr: u64) -> Option<&Mapping> {
         let index = self.list.partition_point(|m| m.end <= addr);
         self.list.get(index).filter(|m| m.contains(addr))
+    }
+
+    /// Counts a free range as taken from now on, so that the next search finds another.
+    pub fn take(&mut self, start: RemoteAddr, size: u64) {
+        let end = start.0.saturating_add(size.next_multiple_of(PAGE));
+        let taken = Mapping { start: start.0, end, ..Mapping::default() };
+        let index = self.list.partition_point(|m| m.start < start.0);
+        self.list.insert(index, taken);
     }
 
     /// Whether every byte of the range is mapped with the given property.

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Applying: reserve, load, stop, recheck, switch. A [`Plan`] becomes [`Loaded`] memory that nothing leads to yet, and a
+//! `Loaded` becomes an applied patch in one stop. Each step that fails takes back what was done; the record, written
+//! before anything leads to it, lets the next ulp-apply finish or take back what this one could not (see `tidy`).
+
+use crate::attempt::{Limits, when_quiet};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::plan::{Load, Plan, foreign};
+use crate::process::{Check, Process, Quiet, Timings};
+use crate::registry::{self, Area, FunctionRecord, Record, State};
+use crate::snapshot::{Snapshot, page_of};
+use std::sync::atomic::{AtomicBool, Ordering};
+use ulp_arch::RemoteAddr;
+
+/// A patch whose memory is complete, and whose functions are not switched yet.
+pub struct Loaded<'p> {
+    process: &'p Process,
+    plan: Plan,
+}
+
+/// Maps and fills the patch's memory. On an error nothing of it is left.
+pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loaded<'p>> {
+    if plan.loads.is_empty() {
+        // Kept memory is used again; from now on it is being applied, whatever happens to us.
+        let (at, words) = registry::state_change(plan.at, State::Applying, plan.generation);
+        process.remote(limits.max_stop, |remote| remote.write(at, &words))??;
+        return Ok(Loaded { process, plan });
+    }
+    process.remote(limits.max_stop, |remote| {
+        let mut mapped: Vec<&Load> = Vec::new();
+        let mut fill = || -> std::result::Result<(), crate::process::Error> {
+            for load in &plan.loads {
+                remote.map(load.start, load.bytes.len() as u64, load.access.protection())?;
+                mapped.push(load);
+            }
+            // The record comes first: from here on another ulp-apply can find and free this memory.
+            plan.loads.iter().try_for_each(|load| remote.write(load.start, &load.bytes))
+        };
+        let filled = fill();
+        if filled.is_err() {
+            for load in mapped.iter().rev() {
+                if let Err(e) = remote.unmap(load.start, load.bytes.len() as u64) {
+                    log::warn!("cannot unmap {} again: {e}", load.start);
+                }
+            }
+        }
+        filled
+    })??;
+    Ok(Loaded { process, plan })
+}
+
+impl Loaded<'_> {
+    /// Switches all functions in one stop. On an error the patch's memory is given back, and every entry is as it was.
+    pub fn switch(self, check: &Check, limits: &Limits) -> Result<Timings> {
+        let switched = AtomicBool::new(false);
+        let result = when_quiet(self.process, check, limits, |quiet| {
+            self.recheck()?;
+            let functions: Vec<&FunctionRecord> = self.plan.record.functions().collect();
+            write_entries(self.process, quiet, &functions, Bytes::Jump)?;
+            let (at, words) =
+                registry::state_change(self.plan.at, State::Applied, self.plan.generation.wrapping_add(1));
+            if let Err(e) = quiet.write(at, &words) {
+                write_entries(self.process, quiet, &functions, Bytes::Old)?;
+                return Err(e.into());
+            }
+            switched.store(true, Ordering::Relaxed);
+            Ok(())
+        });
+        match result {
+            Ok(((), timings)) => Ok(timings),
+            Err(e) => {
+                if !switched.load(Ordering::Relaxed) {
+                    self.give_back(limits);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Everything that was true when the plan was made, once more under the stop.
+    fn recheck(&self) -> Result<()> {
+        let moved = |what: String| Error::busy(what, "nothing was changed; run the command again");
+        for module in &self.plan.modules {
+            if !module.is_unchanged(self.process)? {
+                return Err(moved(format!("{} was unloaded or replaced meanwhile", module.name)));
+            }
+        }
+        let own = registry::decode(self.process, self.plan.at)?;
+        if own.is_none_or(|e| (e.state, e.generation) != (State::Applying, self.plan.generation)) {
+            return Err(moved("the patch's memory changed meanwhile".into()));
+        }
+        for (at, generation) in &self.plan.others {
+            if registry::decode(self.process, *at)?.is_none_or(|e| e.generation != *generation) {
+                return Err(moved("the patches of this process changed meanwhile".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, limits: &Limits) {
+        let left = if self.plan.loads.is_empty() {
+            let (at, words) =
+                registry::state_change(self.plan.at, State::Retired, self.plan.generation.wrapping_add(1));
+            self.process.remote(limits.max_stop, |remote| remote.write(at, &words))
+        } else {
+            // Nothing ever led here, so nobody can be inside.
+            unmap(self.process, &self.plan.record, limits)
+        };
+        if let Err(e) | Ok(Err(e)) = left {
+            log::warn!("pid {}: the patch's unused memory stays: {e}", self.process.pid());
+        }
+    }
+}
+
+type Kernel<R> = std::result::Result<R, crate::process::Error>;
+
+/// Unmaps a patch's areas, the one with the record last: as long as it is there, the rest can be found. Outer error: no
+/// thread could be asked; inner: the call failed.
+pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> Kernel<Kernel<()>> {
+    let areas: Vec<&Area> = record.areas().collect();
+    // Only what is still mapped as we mapped it is ours.
+    let maps = process.maps()?;
+    let ours = |a: &&&Area| {
+        let p = a.access.protection();
+        let (w, x) = (p == crate::process::Protection::ReadWrite, p == crate::process::Protection::ReadExec);
+        maps.covers(a.range().start, a.range().end, |m| m.inode == 0 && !m.shared && (m.write, m.exec) == (w, x))
+    };
+    let mine: Vec<&Area> = areas.iter().filter(ours).copied().collect();
+    process.remote(limits.max_stop, |remote| mine.iter().rev().try_for_each(|a| remote.unmap(a.start, a.len)))
+}
+
+/// Which bytes go to the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    Old,
+    Jump,
+}
+
+/// Writes the entries of all functions, page by page, after every one was compared; entries that have the wanted bytes
+/// already stay. On an error everything is as before.
+pub fn write_entries(process: &Process, quiet: &Quiet<'_>, functions: &[&FunctionRecord], to: Bytes) -> Result<()> {
+    let spans = spans(process, functions, to)?;
+    for (i, span) in spans.iter().enumerate() {
+        let written = quiet.write(span.at, &span.new).map_err(Error::from).and_then(|()| {
+            let now = memory::bytes(process, span.at, span.new.len() as u64)?;
+            if now == span.new {
+                return Ok(());
+            }
+            Err(Error::failed(format!("the bytes written at {} are not there", span.at), "report this as a bug"))
+        });
+        if let Err(e) = written {
+            for done in spans.iter().take(i + 1).rev() {
+                if let Err(undo) = quiet.write(done.at, &done.old) {
+                    return Err(e.while_trying(format!("cannot restore {} either ({undo})", done.at)));
+                }
+            }
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// One stretch of code with entries in it, written at once.
+#[derive(Debug, PartialEq, Eq)]
+struct Span {
+    at: RemoteAddr,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+fn spans(memory: &dyn memory::Memory, functions: &[&FunctionRecord], to: Bytes) -> Result<Vec<Span>> {
+    let mut sorted = functions.to_vec();
+    sorted.sort_by_key(|f| f.entry);
+    let mut spans: Vec<Span> = Vec::new();
+    for page in sorted.chunk_by(|a, b| page_of(a.entry) == page_of(b.entry)) {
+        let (Some(first), Some(last)) = (page.first(), page.last()) else { continue };
+        let len = last.entry.0.saturating_sub(first.entry.0).saturating_add(last.old.len() as u64);
+        let old = memory::bytes(memory, first.entry, len)?;
+        let mut new = old.clone();
+        let mut free_from = 0;
+        for f in page {
+            let start = usize::try_from(f.entry.0 - first.entry.0).unwrap_or(usize::MAX);
+            let place = start.checked_add(f.old.len()).and_then(|end| new.get_mut(start..end));
+            let place = place.filter(|_| start >= free_from).ok_or_else(|| foreign(&f.name, f.entry))?;
+            if *place != *f.old && *place != *f.jump {
+                return Err(foreign(&f.name, f.entry));
+            }
+            place.copy_from_slice(if to == Bytes::Jump { &f.jump } else { &f.old });
+            free_from = start.saturating_add(f.old.len());
+        }
+        if new != old {
+            spans.push(Span { at: first.entry, old, new });
+        }
+    }
+    Ok(spans)
+}
+
+/// The check for a plan: nobody inside the functions it replaces.
+pub fn check_for(snapshot: &Snapshot<'_>, plan: &Plan) -> Result<Check> {
+    snapshot.check(plan.suspects.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::test::Pieces;
+
+    fn function(entry: u64, old: [u8; 2], jump: [u8; 2]) -> FunctionRecord {
+        FunctionRecord {
+            name: format!("f{entry:x}"),
+            entry: RemoteAddr(entry),
+            new: RemoteAddr(0),
+            old: old.to_vec(),
+            jump: jump.to_vec(),
+        }
+    }
+
+    #[test]
+    fn entries_on_one_page_are_one_write() {
+        let mut code = Pieces::default();
+        code.put(0x1000, vec![0x90; 0x2000]);
+        let (f, g, h) = (
+            function(0x1010, [0x90, 0x90], [1, 2]),
+            function(0x1004, [0x90, 0x90], [3, 4]),
+            function(0x1fff, [0x90, 0x90], [5, 6]),
+        );
+        let other = function(0x2800, [0x90, 0x90], [7, 8]);
+        let spans = spans(&code, &[&f, &g, &h, &other], Bytes::Jump).expect("all are as expected");
+        let shape: Vec<_> = spans.iter().map(|s| (s.at.0, s.new.len())).collect();
+        assert_eq!(shape, [(0x1004, 0xffd), (0x2800, 2)]);
+        assert_eq!(
+            (&spans[0].new[..2], &spans[0].new[12..14], &spans[0].new[0xffb..]),
+            (&[3, 4][..], &[1, 2][..], &[5, 6][..])
+        );
+        assert_eq!(spans[0].new[2], 0x90, "what is between stays");
+    }
+
+    #[test]
+    fn foreign_bytes_and_overlaps_are_refused() {
+        let mut code = Pieces::default();
+        code.put(0x1000, vec![0xcc, 0x90, 0x90, 0x90]);
+        let probed = function(0x1000, [0x90, 0x90], [1, 2]);
+        assert!(spans(&code, &[&probed], Bytes::Jump).is_err());
+        let (f, g) = (function(0x1001, [0x90, 0x90], [1, 2]), function(0x1002, [0x90, 0x90], [1, 2]));
+        assert!(spans(&code, &[&f, &g], Bytes::Jump).is_err());
+        assert_eq!(spans(&code, &[&f], Bytes::Old).expect("already so"), []);
+    }
+}

@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A package and a process become a plan: which modules, which addresses, which bytes. [`verify`] proves that the package
+//! fits the process, [`Verified::plan`] links it for addresses that are free. Whatever can be refused is refused here,
+//! before the process is touched.
+
+use crate::error::{Class, Error, Result};
+use crate::link::{Found, Image, Layout, Run, Wanted};
+use crate::memory;
+use crate::process::{Maps, Module, Protection, Suspect, Wish};
+use crate::registry::{self, Access, Area, Entry, FunctionRecord, Record, State, TargetRecord};
+use crate::snapshot::{PackageFile, Snapshot};
+use crate::symbols::Scope;
+use ulp_arch::{Arch, RemoteAddr};
+use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
+
+/// One target, found in the process.
+#[derive(Clone, Copy, Debug)]
+struct Match<'s> {
+    target: &'s Target,
+    module: &'s Module,
+}
+
+/// A package that fits a process, function by function.
+#[derive(Debug)]
+pub struct Verified<'s> {
+    snapshot: &'s Snapshot<'s>,
+    file: &'s PackageFile,
+    matches: Vec<Match<'s>>,
+    /// The memory of this very package, kept by an earlier revert.
+    retired: Option<&'s Entry>,
+}
+
+/// What verification says.
+#[derive(Debug)]
+pub enum Verdict<'s> {
+    /// The very same package is applied and its live bytes are ours.
+    Already,
+    Verified(Verified<'s>),
+}
+
+/// Memory to be mapped and filled.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub start: RemoteAddr,
+    pub bytes: Vec<u8>,
+    pub access: Access,
+}
+
+/// Everything that will be done, in values.
+#[derive(Debug)]
+pub struct Plan {
+    pub record: Record,
+    /// Where the record will be, or is.
+    pub at: RemoteAddr,
+    /// Generation of the record while it is being applied.
+    pub generation: u64,
+    /// Memory to map; empty when retired memory is used again.
+    pub loads: Vec<Load>,
+    /// The code that no thread may be inside.
+    pub suspects: Vec<Suspect>,
+    /// Modules that must still be there under the stop.
+    pub modules: Vec<Module>,
+    /// The rest of the registry as it was: record, generation.
+    pub others: Vec<(RemoteAddr, u64)>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Access {
+    pub fn protection(self) -> Protection {
+        match self {
+            Self::Constants => Protection::Read,
+            Self::Code => Protection::ReadExec,
+            Self::Data => Protection::ReadWrite,
+        }
+    }
+}
+
+/// Whether the process has loaded any target of the package, for `--all`.
+pub fn matches_any(modules: &[Module], file: &PackageFile) -> bool {
+    let targets = &file.package.manifest.targets;
+    targets.iter().any(|t| modules.iter().any(|m| m.build_id.as_deref() == Some(t.build_id.as_str())))
+}
+
+/// Proves that the package fits the process as it is now.
+pub fn verify<'s>(snapshot: &'s Snapshot<'s>, file: &'s PackageFile) -> Result<Verdict<'s>> {
+    let manifest = &file.package.manifest;
+    let arch = snapshot.process.arch();
+    if manifest.arch != arch.name() {
+        return Err(Error::refused(
+            format!("the patch is for {}, and the process runs on {}", manifest.arch, arch.name()),
+            "build the patch for this machine",
+        )
+        .code("E-ARCH"));
+    }
+    let mut matches = Vec::new();
+    for target in &manifest.targets {
+        let found = snapshot.modules.iter().filter(|m| m.build_id.as_deref() == Some(target.build_id.as_str()));
+        let before = matches.len();
+        matches.extend(found.map(|module| Match { target, module }));
+        if matches.len() == before {
+            return Err(wrong_build(snapshot, target));
+        }
+    }
+    if let Some(entry) = snapshot.active(&manifest.name) {
+        return same_name(snapshot, file, entry);
+    }
+    let applied = |name: &String| snapshot.active(name).is_some();
+    if let Some(missing) = manifest.requires.iter().find(|name| !applied(name)) {
+        return Err(Error::refused(
+            format!("the patch requires {missing}, which is not applied"),
+            "apply that one first",
+        ));
+    }
+    if let Some(replaced) = manifest.replaces.iter().find(|name| applied(name)) {
+        return Err(Error::refused(
+            format!("the patch replaces {replaced}, and replacing in one step is not supported yet"),
+            format!("revert {replaced} first: ulp-apply revert {replaced} --pid {}", snapshot.process.pid()),
+        ));
+    }
+    for m in &matches {
+        for function in &m.target.functions {
+            verify_function(snapshot, m, function)?;
+        }
+    }
+    let retired = snapshot.entries.iter().find(|e| e.state == State::Retired && e.record.digest == file.digest);
+    Ok(Verdict::Verified(Verified { snapshot, file, matches, retired }))
+}
+
+fn same_name<'s>(snapshot: &Snapshot<'_>, file: &PackageFile, entry: &Entry) -> Result<Verdict<'s>> {
+    let (name, pid) = (&entry.record.name, snapshot.process.pid());
+    if entry.record.digest != file.digest {
+        return Err(Error::refused(
+            format!(
+                "another patch named {name} is applied already (digest {:.12}, not {:.12})",
+                entry.record.digest, file.digest
+            ),
+            format!("revert it first: ulp-apply revert {name} --pid {pid}"),
+        ));
+    }
+    match crate::snapshot::damage(snapshot.process, entry)? {
+        None => Ok(Verdict::Already),
+        Some(damage) => Err(Error::refused(
+            format!("{name} is applied already, but {damage}"),
+            "find out who else changes this process; restart the program at the next occasion",
+        )),
+    }
+}
+
+fn wrong_build(snapshot: &Snapshot<'_>, target: &Target) -> Error {
+    let base = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    let namesake = snapshot.modules.iter().find(|m| base(&m.name) == base(&target.file));
+    let pid = snapshot.process.pid();
+    let (message, advice) = match namesake {
+        Some(module) => (
+            format!(
+                "{} has build-id {}, the patch wants {}",
+                module.name,
+                module.build_id.as_deref().unwrap_or("(none)"),
+                target.build_id
+            ),
+            format!("the process runs another build; rebuild the patch with --target /proc/{pid}/exe"),
+        ),
+        None => (
+            format!("the process has not loaded {} with build-id {}", target.file, target.build_id),
+            "give the process that runs it, or --all".to_owned(),
+        ),
+    };
+    Error::refused(message, advice).code("E-BUILD-ID")
+}
+
+fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) -> Result<()> {
+    let (arch, bias) = (snapshot.process.arch(), m.module.bias);
+    let entry = bias.remote(function.entry);
+    let name = &function.name;
+    let overlaps = |e: &&Entry| {
+        let ranges =
+            || function.ranges.iter().map(|r| bias.remote(r.start).0..bias.remote(r.start).0.saturating_add(r.size));
+        e.state != State::Retired && e.record.functions().any(|f| ranges().any(|r| r.contains(&f.entry.0)))
+    };
+    if let Some(other) = snapshot.entries.iter().find(overlaps) {
+        return Err(Error::refused(
+            format!("{name} is replaced by the patch {} already", other.record.name),
+            format!("revert that one first: ulp-apply revert {} --pid {}", other.record.name, snapshot.process.pid()),
+        ));
+    }
+    for range in &function.ranges {
+        let start = bias.remote(range.start);
+        let inside = m
+            .module
+            .segment(range.start)
+            .is_some_and(|s| s.exec && range.start.0.saturating_add(range.size) <= s.end().0);
+        if !inside {
+            return Err(Error::refused(
+                format!("{} at {start} is not code of {}", range.name, m.module.name),
+                DISAGREES,
+            ));
+        }
+        if sha256_hex(&memory::bytes(snapshot.process, start, range.size)?) != range.sha256 {
+            return Err(foreign(&range.name, start));
+        }
+    }
+    let old = hex::decode(&function.old_bytes).unwrap_or_default();
+    let wanted = usize::from(function.landing) + arch.entry_jump_len();
+    let pad = arch.landing_pad_len(&old);
+    if old.len() != wanted || pad != usize::from(function.landing) || function.room < wanted as u64 {
+        return Err(Error::refused(
+            format!("the entry of {name} has room for {} bytes, and a jump needs {wanted}", function.room),
+            "this function cannot be patched; patch its callers",
+        )
+        .code("E-TOO-SMALL"));
+    }
+    if memory::bytes(snapshot.process, entry, old.len() as u64)? != old {
+        return Err(foreign(name, entry));
+    }
+    Ok(())
+}
+
+const DISAGREES: &str = "the package disagrees with the program; build the patch again";
+
+/// The entry's bytes are not what the package was made for.
+pub fn foreign(name: &str, at: RemoteAddr) -> Error {
+    Error::refused(
+        format!("the code of {name} at {at} is not what the patch was made for"),
+        "a breakpoint, a probe or another patching tool changed it; remove that first",
+    )
+}
+
+/// What links one match at one place.
+struct Linked<'s> {
+    m: Match<'s>,
+    layout: Layout<'s>,
+    image: Image,
+}
+
+impl<'s> Verified<'s> {
+    /// Links the package for free addresses near its targets, or for the memory it had before.
+    pub fn plan(&self) -> Result<Plan> {
+        if let Some(retired) = self.retired
+            && let Some(plan) = self.plan_again(retired)?
+        {
+            return Ok(plan);
+        }
+        let order = self.snapshot.entries.iter().map(|e| e.record.order).max().unwrap_or(0).saturating_add(1);
+        let mut record = self.record(order);
+        // The record's length depends on its areas; they are at most three for each match.
+        let areas = vec![
+            Area {
+                start: RemoteAddr(0),
+                len: 0,
+                access: Access::Constants,
+                sha256: Some("0".repeat(64)),
+                measured: 0
+            };
+            3
+        ];
+        for t in &mut record.targets {
+            t.areas = areas.clone();
+            t.frames = Some((RemoteAddr(0), 0));
+        }
+        let room = registry::room(&record)?.next_multiple_of(64);
+        let mut taken = self.snapshot.maps.clone();
+        let mut linked = Vec::new();
+        for (i, m) in self.matches.iter().enumerate() {
+            let layout = self.layout(m, if i == 0 { room } else { 0 })?;
+            let base = self.place(&mut taken, m, layout.len())?;
+            linked.push(self.link(*m, layout, base)?);
+        }
+        self.finish(record, linked, room, 1)
+    }
+
+    fn layout(&self, m: &Match<'s>, room: u64) -> Result<Layout<'s>> {
+        Layout::new(self.snapshot.process.arch(), &self.file.package, m.target, room, page_size())
+    }
+
+    fn place(&self, taken: &mut Maps, m: &Match<'_>, size: u64) -> Result<RemoteAddr> {
+        let below = (m.target.kind == Kind::Executable).then_some(RemoteAddr(1 << 31));
+        let wish = Wish { near: m.module.range, size, reach: self.snapshot.process.arch().reach(), below };
+        let base = taken.find_gap(&wish)?;
+        taken.take(base, size);
+        Ok(base)
+    }
+
+    fn link(&self, m: Match<'s>, layout: Layout<'s>, base: RemoteAddr) -> Result<Linked<'s>> {
+        let found = self.find(&m, &layout)?;
+        let image = layout.link(base, m.module.bias, &found)?;
+        Ok(Linked { m, layout, image })
+    }
+
+    /// Looks up what the layout wants to know.
+    fn find(&self, m: &Match<'_>, layout: &Layout<'_>) -> Result<Found> {
+        let process = self.snapshot.process;
+        let bias = m.module.bias;
+        let mut found = Found::default();
+        let mut scope = None;
+        for demand in layout.demands()? {
+            match (demand.what, demand.source) {
+                (Wanted::ThreadSlotWord, Source::TlsSlot { slot, .. }) => {
+                    let word = memory::word(process, bias.remote(*slot))? as i64;
+                    found.thread_words.insert(demand.symbol, word);
+                }
+                (Wanted::Address, Source::Slot { slot, lazy: false, .. }) => {
+                    let word = memory::word(process, bias.remote(*slot))?;
+                    found.addresses.insert(demand.symbol, RemoteAddr(word));
+                }
+                (Wanted::Address, Source::Slot { name, version, .. } | Source::Import { name, version, .. }) => {
+                    let scope = match &scope {
+                        Some(scope) => scope,
+                        None => scope.insert(Scope::read(process, process.arch(), &self.snapshot.modules)?),
+                    };
+                    let address = scope.address(bias, name, version.as_deref())?;
+                    found.addresses.insert(demand.symbol, address);
+                }
+                _ => return Err(Error::refused("the package asks for an address that has no meaning", DISAGREES)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn record(&self, order: u64) -> Record {
+        let manifest = &self.file.package.manifest;
+        let function = |m: &Match<'_>, f: &Function| FunctionRecord {
+            name: f.name.clone(),
+            entry: m.module.bias.remote(f.entry),
+            new: RemoteAddr(0),
+            old: hex::decode(&f.old_bytes).unwrap_or_default(),
+            jump: vec![0; f.old_bytes.len() / 2],
+        };
+        Record {
+            name: manifest.name.clone(),
+            description: manifest.description.clone(),
+            cves: manifest.cves.clone(),
+            digest: self.file.digest.clone(),
+            escape: manifest.escape,
+            requires: manifest.requires.clone(),
+            order,
+            targets: self
+                .matches
+                .iter()
+                .map(|m| TargetRecord {
+                    file: m.target.file.clone(),
+                    build_id: m.target.build_id.clone(),
+                    bias: m.module.bias,
+                    functions: m.target.functions.iter().map(|f| function(m, f)).collect(),
+                    areas: Vec::new(),
+                    frames: None,
+                })
+                .collect(),
+        }
+    }
+
+    fn finish(&self, mut record: Record, linked: Vec<Linked<'_>>, room: u64, generation: u64) -> Result<Plan> {
+        let arch = self.snapshot.process.arch();
+        let mut loads = Vec::new();
+        for (i, (l, target)) in linked.iter().zip(&mut record.targets).enumerate() {
+            for (f, kept) in l.m.target.functions.iter().zip(&mut target.functions) {
+                kept.new = self.new_code(l, f)?;
+                kept.jump = jump(arch, f, kept)?;
+            }
+            target.frames = l.layout.frames().map(|(at, len)| (l.image.base.plus(at), len));
+            target.areas.clear();
+            for run in Run::ALL {
+                let (start, bytes) = l.image.run(run).clone();
+                if bytes.is_empty() {
+                    continue;
+                }
+                let access = match run {
+                    Run::Constants => Access::Constants,
+                    Run::Code => Access::Code,
+                    Run::Data => Access::Data,
+                };
+                let measured = if i == 0 && run == Run::Constants { room } else { 0 };
+                let kept = usize::try_from(measured).ok().and_then(|n| bytes.get(n..)).unwrap_or_default();
+                let sha256 = (run != Run::Data).then(|| sha256_hex(kept));
+                target.areas.push(Area { start, len: bytes.len() as u64, access, sha256, measured });
+                loads.push(Load { start, bytes, access });
+            }
+        }
+        let encoded = registry::encode(&record, State::Applying, generation)?;
+        let home = loads.first_mut().ok_or_else(|| Error::refused("the package loads nothing", DISAGREES))?;
+        if encoded.len() as u64 > room {
+            return Err(Error::failed("the registry record grew", "report this as a bug"));
+        }
+        let at = home.start;
+        if let Some(place) = home.bytes.get_mut(..encoded.len()) {
+            place.copy_from_slice(&encoded);
+        }
+        Ok(self.plan_of(record, at, generation, loads))
+    }
+
+    fn plan_of(&self, record: Record, at: RemoteAddr, generation: u64, loads: Vec<Load>) -> Plan {
+        let suspects = self.matches.iter().flat_map(|m| {
+            m.target.functions.iter().flat_map(|f| {
+                f.ranges.iter().map(|r| Suspect {
+                    name: if r.name == f.name { f.name.clone() } else { format!("{} (of {})", r.name, f.name) },
+                    start: m.module.bias.remote(r.start),
+                    end: m.module.bias.remote(r.start).plus(r.size),
+                    at_start: f.loops_to_entry || r.start != f.entry,
+                })
+            })
+        });
+        let manifest = &self.file.package.manifest;
+        let mut warnings = manifest.warnings.clone();
+        let unsafe_probes = self.matches.iter().flat_map(|m| &m.target.functions).filter(|f| !f.probe_safe);
+        let unsafe_probes: Vec<_> = unsafe_probes.map(|f| f.name.as_str()).collect();
+        if !unsafe_probes.is_empty() {
+            warnings.push(format!(
+                "do not set a uprobe on the entry of {} while the patch is applied: it would harm the process",
+                unsafe_probes.join(", ")
+            ));
+        }
+        let others = self.snapshot.entries.iter().filter(|e| e.at != at).map(|e| (e.at, e.generation)).collect();
+        let mut modules: Vec<Module> = Vec::new();
+        for m in &self.matches {
+            if !modules.iter().any(|known| known.bias == m.module.bias) {
+                modules.push(m.module.clone());
+            }
+        }
+        Plan { record, at, generation, loads, suspects: suspects.collect(), modules, others, warnings }
+    }
+
+    fn new_code(&self, l: &Linked<'_>, f: &Function) -> Result<RemoteAddr> {
+        let (index, symbol) = self
+            .file
+            .package
+            .symbol(&f.new_symbol)
+            .ok_or_else(|| Error::refused(format!("the package has no {}", f.new_symbol), DISAGREES))?;
+        let code = l.image.run(Run::Code);
+        let new = l.image.symbols.get(&index).copied();
+        let inside = |a: &RemoteAddr| a.0.checked_sub(code.0.0).is_some_and(|n| n < code.1.len() as u64);
+        new.filter(inside)
+            .ok_or_else(|| Error::refused(format!("{} is not code of the package", symbol.name), DISAGREES))
+    }
+
+    /// The plan that uses memory kept by an earlier revert, when the patch would be the very same bytes there.
+    fn plan_again(&self, retired: &Entry) -> Result<Option<Plan>> {
+        let kept = &retired.record;
+        let fresh = self.record(kept.order);
+        let same = kept.targets.len() == fresh.targets.len()
+            && kept
+                .targets
+                .iter()
+                .zip(&fresh.targets)
+                .all(|(a, b)| (&a.build_id, a.bias, a.functions.len()) == (&b.build_id, b.bias, b.functions.len()));
+        if !same || kept.changed_area(self.snapshot.process)?.is_some() {
+            return Ok(None);
+        }
+        let room = kept.areas().next().map_or(0, |a| a.measured);
+        let mut linked = Vec::new();
+        for (i, (m, t)) in self.matches.iter().zip(&kept.targets).enumerate() {
+            let layout = self.layout(m, if i == 0 { room } else { 0 })?;
+            let Some(base) = t.areas.first().map(|a| a.start) else { return Ok(None) };
+            linked.push(self.link(*m, layout, base)?);
+        }
+        let generation = retired.generation.wrapping_add(1);
+        let Ok(plan) = self.finish(fresh, linked, room, generation) else { return Ok(None) };
+        // Own slots lie in data, which has no digest; they lead to objects that cannot be unloaded, so they still hold.
+        Ok((plan.record == *kept).then_some(Plan { loads: Vec::new(), ..plan }))
+    }
+}
+
+/// The bytes written over an entry: the landing pad as it is, then the jump.
+fn jump(arch: &dyn Arch, f: &Function, kept: &FunctionRecord) -> Result<Vec<u8>> {
+    let pad = usize::from(f.landing);
+    let from = kept.entry.plus(u64::from(f.landing));
+    let jump = arch.entry_jump(from, kept.new).map_err(|e| {
+        Error::refused(format!("{}: {e}", f.name), "no memory near enough was free; try again, or restart the program")
+    })?;
+    let mut bytes = kept.old.get(..pad).unwrap_or_default().to_vec();
+    bytes.extend(jump);
+    if bytes.len() != kept.old.len() {
+        return Err(Error::new(Class::Refused, format!("the jump of {} has another length", f.name), DISAGREES));
+    }
+    Ok(bytes)
+}
+
+/// The size of a page here.
+fn page_size() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|n| u64::try_from(n).ok())
+        .filter(|n| n.is_power_of_two())
+        .unwrap_or(4096)
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Reverting, tidying and purging. A revert puts the exact old bytes back when no thread is inside the patch's code;
+//! its memory is unmapped, or kept when addresses of it may live on in the program's data. Tidying finishes or takes back
+//! what an ulp-apply that died left half done, judged by the live bytes alone.
+
+use crate::apply::{Bytes, unmap, write_entries};
+use crate::attempt::{Limits, when_quiet};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::process::{Process, Quiet, Suspect, Timings};
+use crate::registry::{self, Entry, FunctionRecord, Live, State};
+use crate::snapshot::{Snapshot, own_code};
+use std::time::Instant;
+use ulp_arch::RemoteAddr;
+
+/// What became of a patch's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    Unmapped,
+    Retired,
+}
+
+/// Takes a patch back.
+pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(Timings, Memory)> {
+    let (process, record) = (snapshot.process, &entry.record);
+    let needs_us = |e: &&Entry| e.state != State::Retired && e.record.requires.contains(&record.name);
+    if let Some(later) = snapshot.entries.iter().find(needs_us) {
+        return Err(Error::refused(
+            format!("{} requires {}", later.record.name, record.name),
+            format!("revert that one first: ulp-apply revert {} --pid {}", later.record.name, process.pid()),
+        ));
+    }
+    if let Live::Foreign { function, at } = record.live(process)? {
+        return Err(crate::plan::foreign(&function, at));
+    }
+    let check = snapshot.check(own_code(entry))?;
+    let ((), timings) = when_quiet(process, &check, limits, |quiet| put_back(process, quiet, entry))?;
+    let memory = if record.escape { Memory::Retired } else { free(process, entry, limits) };
+    Ok((timings, memory))
+}
+
+/// Under the stop: the record says what is going on, the old bytes go back, the record says it is done.
+fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
+    let now = registry::decode(process, entry.at)?;
+    if now.as_ref() != Some(entry) {
+        return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
+    }
+    let functions: Vec<&FunctionRecord> = entry.record.functions().collect();
+    let state = |state, step: u64| -> Result<()> {
+        let (at, words) = registry::state_change(entry.at, state, entry.generation.wrapping_add(step));
+        Ok(quiet.write(at, &words)?)
+    };
+    state(State::Reverting, 1)?;
+    if let Err(e) = write_entries(process, quiet, &functions, Bytes::Old) {
+        state(entry.state, 2)?;
+        return Err(e);
+    }
+    state(State::Retired, 2)
+}
+
+/// Unmaps what nothing leads to any more. When that fails the memory stays, marked as kept, and does no harm.
+fn free(process: &Process, entry: &Entry, limits: &Limits) -> Memory {
+    match unmap(process, &entry.record, limits) {
+        Ok(Ok(())) => Memory::Unmapped,
+        Err(e) | Ok(Err(e)) => {
+            log::warn!("pid {}: the memory of {} stays: {e}", process.pid(), entry.record.name);
+            Memory::Retired
+        }
+    }
+}
+
+/// Finishes or takes back what a dead ulp-apply left. Returns what was done, in words, for each patch it was done to.
+pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
+    let process = snapshot.process;
+    let mut done = Vec::new();
+    for entry in &snapshot.entries {
+        if !matches!(entry.state, State::Applying | State::Reverting) {
+            continue;
+        }
+        let name = &entry.record.name;
+        match entry.record.live(process)? {
+            Live::Foreign { function, at } => return Err(crate::plan::foreign(&function, at)),
+            Live::New if entry.record.changed_area(process)?.is_none() => {
+                // Every jump is there and the code is whole: the switch had happened.
+                let (at, words) = registry::state_change(entry.at, State::Applied, entry.generation.wrapping_add(1));
+                process.remote(limits.max_stop, |remote| remote.write(at, &words))??;
+                done.push(format!("{name}: an ulp-apply died after switching it; it is applied"));
+            }
+            Live::New | Live::Mixed | Live::Old => {
+                revert(snapshot, entry, limits)?;
+                done.push(format!("{name}: an ulp-apply died while it worked on it; it is reverted"));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Unmaps kept memory after proving, under a stop, that no register, no stack and no writable memory points into it.
+pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<Timings> {
+    let process = snapshot.process;
+    let mut suspects = own_code(entry);
+    suspects.extend(entry.record.areas().map(|a| Suspect {
+        name: format!("the memory of {}", entry.record.name),
+        start: a.start,
+        end: a.start.plus(a.len),
+        at_start: true,
+    }));
+    let check = snapshot.check(suspects)?;
+    let ((), timings) = when_quiet(process, &check, limits, |quiet| {
+        let now = registry::decode(process, entry.at)?;
+        if now.as_ref() != Some(entry) {
+            return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
+        }
+        match find_pointer(process, entry, quiet.deadline())? {
+            None => Ok(()),
+            Some(at) => Err(Error::busy(
+                format!("memory at {at} still points into the kept memory of {}", entry.record.name),
+                "nothing was changed; the memory does no harm, purge it another time",
+            )),
+        }
+    })?;
+    match unmap(process, &entry.record, limits) {
+        Ok(Ok(())) => Ok(timings),
+        Err(e) | Ok(Err(e)) => Err(e.into()),
+    }
+}
+
+/// The first place in writable memory, the patch's own apart, that holds an address of the patch.
+fn find_pointer(process: &Process, entry: &Entry, deadline: Instant) -> Result<Option<RemoteAddr>> {
+    /// Read at once; neighbouring pieces overlap by seven bytes, so that a word across their border is seen.
+    const PIECE: u64 = 1 << 20;
+    let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
+    let low = areas.iter().map(|a| a.start).min().unwrap_or(0);
+    let high = areas.iter().map(|a| a.end).max().unwrap_or(0);
+    let points_in = |word: &[u8]| {
+        let value = word.try_into().map_or(0, u64::from_le_bytes);
+        low <= value && value < high && areas.iter().any(|a| a.contains(&value))
+    };
+    for mapping in process.maps()?.iter().filter(|m| m.write && m.read) {
+        if areas.iter().any(|a| a.contains(&mapping.start)) {
+            continue;
+        }
+        let mut at = mapping.start;
+        while at < mapping.end {
+            if Instant::now() >= deadline {
+                return Err(Error::busy(
+                    "the process has more memory than can be searched in one stop",
+                    "give it a longer --max-stop",
+                ));
+            }
+            let len = PIECE.min(mapping.end - at);
+            let bytes = memory::bytes(process, RemoteAddr(at), (len + 7).min(mapping.end - at))?;
+            if let Some(i) = bytes.windows(8).position(points_in) {
+                return Ok(Some(RemoteAddr(at).plus(i as u64)));
+            }
+            at += len;
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The verbs, each on one process: what is done in which order, from opening the process to the outcome. Choosing the
+//! processes and talking to people is `cli`'s.
+
+use crate::apply;
+use crate::attempt::Limits;
+use crate::error::{Error, Result};
+use crate::plan::{Verdict, matches_any, verify};
+use crate::process::Process;
+use crate::registry::State;
+use crate::report::{Listed, Outcome, Patched, Status};
+use crate::revert::{self, Memory};
+use crate::snapshot::{PackageFile, Snapshot, damage, registry_of};
+
+/// Applies one package, or with `dry_run` only says what would be done.
+pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
+    let _lock = process.lock(limits.wait)?;
+    let mut notes = Vec::new();
+    let mut snapshot = Snapshot::take(process)?;
+    if !dry_run {
+        notes = revert::tidy(&snapshot, limits)?;
+        if !notes.is_empty() {
+            snapshot = Snapshot::take(process)?;
+        }
+    }
+    let verified = match verify(&snapshot, file)? {
+        Verdict::Already => {
+            let entry = snapshot.active(file.name());
+            let outcome =
+                entry.map_or(Outcome::new(Status::AlreadyApplied), |e| Outcome::of(Status::AlreadyApplied, &e.record));
+            return Ok(Applied { outcome, plan: None });
+        }
+        Verdict::Verified(verified) => verified,
+    };
+    let plan = verified.plan()?;
+    let check = apply::check_for(&snapshot, &plan)?;
+    notes.extend(plan.warnings.iter().cloned());
+    if dry_run {
+        let outcome = Outcome { warnings: notes, ..Outcome::of(Status::Planned, &plan.record) };
+        return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
+    }
+    let done = Outcome { warnings: notes, ..Outcome::of(Status::Applied, &plan.record) };
+    let loaded = apply::load(process, plan, limits)?;
+    let timings = loaded.switch(&check, limits)?;
+    Ok(Applied { outcome: Outcome { stop: Some(timings.into()), ..done }, plan: None })
+}
+
+/// What `apply` did, and the plan in words where only that was asked for.
+pub struct Applied {
+    pub outcome: Outcome,
+    pub plan: Option<String>,
+}
+
+/// Whether the process has a target of the package loaded. Stops nothing.
+pub fn is_target(process: &Process, file: &PackageFile) -> Result<bool> {
+    let maps = process.maps()?;
+    Ok(matches_any(&process.modules(&maps)?, file))
+}
+
+/// Which patch is to be reverted: by name, or this very package.
+#[derive(Debug)]
+pub struct Wanted {
+    pub name: String,
+    pub digest: Option<String>,
+}
+
+/// Reverts one patch; with `purge` its kept memory goes too, if nothing points into it.
+pub fn revert(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) -> Result<Outcome> {
+    let _lock = process.lock(limits.wait)?;
+    let mut snapshot = Snapshot::take(process)?;
+    let mut warnings = revert::tidy(&snapshot, limits)?;
+    if !warnings.is_empty() {
+        snapshot = Snapshot::take(process)?;
+    }
+    let mut outcome = match snapshot.active(&wanted.name) {
+        Some(entry) => {
+            if let Some(digest) = wanted.digest.as_ref().filter(|d| **d != entry.record.digest) {
+                return Err(Error::refused(
+                    format!(
+                        "the patch {} applied there is another one (digest {:.12}, not {digest:.12})",
+                        wanted.name, entry.record.digest
+                    ),
+                    format!(
+                        "revert it by its name if it is meant: ulp-apply revert {} --pid {}",
+                        wanted.name,
+                        process.pid()
+                    ),
+                ));
+            }
+            let (timings, memory) = revert::revert(&snapshot, entry, limits)?;
+            let status = if memory == Memory::Retired { Status::Retired } else { Status::Reverted };
+            Outcome { stop: Some(timings.into()), ..Outcome::of(status, &entry.record) }
+        }
+        None => Outcome { patch: Some(wanted.name.clone()), ..Outcome::new(Status::NotApplied) },
+    };
+    if purge {
+        let snapshot = Snapshot::take(process)?;
+        let kept = |e: &&crate::registry::Entry| e.state == State::Retired && e.record.name == wanted.name;
+        for entry in snapshot.entries.iter().filter(kept) {
+            let timings = revert::purge(&snapshot, entry, limits).map_err(|e| {
+                if outcome.status == Status::Retired { e.while_trying("reverted, but not purged") } else { e }
+            })?;
+            outcome = Outcome { stop: Some(timings.into()), ..Outcome::of(Status::Purged, &entry.record) };
+        }
+    }
+    outcome.warnings.append(&mut warnings);
+    Ok(outcome)
+}
+
+/// Whether the process has a patch of that name. Stops nothing.
+pub fn has_patch(process: &Process, name: &str) -> Result<bool> {
+    Ok(registry_of(process, &process.maps()?)?.iter().any(|e| e.record.name == name))
+}
+
+/// What is applied, compared with the live bytes. `None` where there is nothing. Stops nothing and changes nothing.
+pub fn list(process: &Process) -> Result<Option<Patched>> {
+    let entries = registry_of(process, &process.maps()?)?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let patches = entries.iter().map(|e| Ok(Listed::new(e, damage(process, e)?))).collect::<Result<Vec<_>>>()?;
+    Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches }))
+}
