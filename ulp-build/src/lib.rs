@@ -28,6 +28,7 @@ pub mod work;
 use anyhow::Context;
 use model::{Request, Stop};
 use package::Outcome;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -36,6 +37,8 @@ use std::path::Path;
 pub struct Made {
     pub built: model::Built,
     pub summary: package::Summary,
+    /// Functions and data of the recompiled units that the fix takes away.
+    pub gone: Vec<String>,
 }
 
 /// The whole street.
@@ -60,7 +63,8 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
         Outcome::Refused(refusals) => Err(Stop::Refused(refusals)),
         Outcome::Package(package, summary) => {
             write(&request.output, &package.write().map_err(anyhow::Error::new)?)?;
-            Ok(Made { built, summary })
+            let gone: BTreeSet<String> = diffs.iter().flat_map(|d| diff::DiffReport::from(d).gone).collect();
+            Ok(Made { built, summary, gone: gone.into_iter().collect() })
         }
     }
 }

@@ -13,9 +13,6 @@ use std::io::Write;
 pub fn result(request: &Request, result: &Result<Made, Stop>, as_json: bool, verbose: bool) {
     let text = if as_json { format!("{:#}\n", to_json(request, result)) } else { to_text(request, result, verbose) };
     let _ = std::io::stdout().write_all(text.as_bytes());
-    if as_json {
-        return;
-    }
     let mut complaints = String::new();
     match result {
         Ok(made) => {
@@ -53,6 +50,9 @@ fn summary(request: &Request, made: &Made, verbose: bool) -> String {
             out.push_str(&format!("new {name}\n"));
         }
     }
+    for name in &made.gone {
+        out.push_str(&format!("gone {name}\n"));
+    }
     let mut files: Vec<&ChangedFile> = made.built.changed_files.iter().collect();
     files.retain(|file| !made.built.unread.contains(&file.path));
     for file in &files {
@@ -85,10 +85,10 @@ pub fn objects(report: &DiffReport, as_json: bool) {
         if out.is_empty() && report.refusals.is_empty() {
             out.push_str("same\n");
         }
-        let mut complaints: String = report.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
-        complaints.push_str(&complain(&report.refusals));
-        let _ = std::io::stderr().write_all(complaints.as_bytes());
     }
+    let mut complaints: String = report.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    complaints.push_str(&complain(&report.refusals));
+    let _ = std::io::stderr().write_all(complaints.as_bytes());
     let _ = std::io::stdout().write_all(out.as_bytes());
 }
 
@@ -125,12 +125,17 @@ fn to_json(request: &Request, result: &Result<Made, Stop>) -> Value {
                 })
                 .collect();
             let units: Vec<_> = made.built.units.iter().map(|unit| &unit.source).collect();
+            let targets = &made.summary.targets;
+            let changed: Vec<&str> = targets.iter().flat_map(|t| &t.functions).map(|f| f.name.as_str()).collect();
+            let new: Vec<&str> = targets.iter().flat_map(|t| &t.carried).map(String::as_str).collect();
             json!({
-                "schema": 1, "result": "package", "name": request.name, "output": request.output,
+                "schema": 1, "result": "package", "changed": changed, "new": new, "gone": made.gone, "name": request.name, "output": request.output,
                 "files": files, "units": units, "compiler": made.built.compiler, "targets": made.summary.targets, "warnings": made.summary.warnings,
             })
         }
-        Err(Stop::NoChange(why)) => json!({"schema": 1, "result": "no-change", "reasons": why}),
+        Err(Stop::NoChange(why)) => {
+            json!({"schema": 1, "result": "no-change", "reasons": why, "changed": [], "new": [], "gone": []})
+        }
         Err(Stop::Refused(refusals)) => json!({"schema": 1, "result": "refused", "refusals": refusals}),
         Err(Stop::Failed(error)) => json!({"schema": 1, "result": "failed", "message": format!("{error:#}")}),
     }
