@@ -164,8 +164,7 @@ impl Case {
             Build::NoChange => {
                 ran.expect_code(3)?;
                 ensure_that!(!package.exists(), "no change, and yet a package\n{}", ran.report());
-                let json = ran.json()?;
-                same_set(&json, "changed", Some(&BTreeSet::new()), ran)?;
+                ensure_that!(ran.json()?["result"] == "no-change", "--json says something else\n{}", ran.report());
             }
             Build::Refuse { code, symbol } => self.check_refusal(ran, package, code, symbol.as_deref())?,
         }
@@ -372,17 +371,26 @@ pub fn listed(target: &Running) -> Result<bool> {
     Ok(people.stdout.contains(NAME) && json.stdout.contains(&format!("\"{NAME}\"")))
 }
 
-/// Compares a list of names in the JSON with what was expected, if anything was.
-fn same_set(json: &Value, key: &str, wanted: Option<&BTreeSet<String>>, ran: &Ran) -> Result<()> {
+/// Compares the names that the JSON has of this kind, over all targets, with what was expected, if anything was.
+fn same_set(json: &Value, kind: &str, wanted: Option<&BTreeSet<String>>, ran: &Ran) -> Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let list = json.get(key).and_then(Value::as_array).with_context(|| format!("--json has no list {key:?}"))?;
+    let targets = json.get("targets").and_then(Value::as_array).context("--json has no targets")?;
+    // What a package replaces stands under `functions`, what it brings under `carried`.
+    let key = match kind {
+        "changed" => "functions",
+        "new" => "carried",
+        other => other,
+    };
     let mut found = BTreeSet::new();
-    for item in list {
-        // A plain name, or an object that says more of the function.
-        let name = item.as_str().or_else(|| item.get("name").and_then(Value::as_str));
-        found.insert(name.with_context(|| format!("{key} holds {item}"))?.to_string());
+    for target in targets {
+        let list = target.get(key).and_then(Value::as_array);
+        let list = list.with_context(|| format!("--json has no list {key:?}\n{}", ran.report()))?;
+        for item in list {
+            let name = item.as_str().or_else(|| item.get("name").and_then(Value::as_str));
+            found.insert(name.with_context(|| format!("{key} holds {item}"))?.to_string());
+        }
     }
-    ensure_that!(found == *wanted, "{key}: {wanted:?} was expected, {found:?} was found\n{}", ran.report());
+    ensure_that!(found == *wanted, "{kind}: {wanted:?} was expected, {found:?} was found\n{}", ran.report());
     Ok(())
 }
 

@@ -69,7 +69,7 @@ fn damaged_objects_are_refused() -> Result<()> {
         std::fs::write(&bad, bytes.get(..length).context("a prefix")?)?;
         let ran = diff()?;
         ran.expect_code(5).with_context(|| format!("truncated to {length} of {}", bytes.len()))?;
-        ensure_that!(ran.stdout.contains("E-BAD-ELF") && ran.stderr.contains("E-BAD-ELF"), "{}", ran.report());
+        ensure_that!(ran.stdout.contains("E-BAD-ELF"), "{}", ran.report());
     }
     for at in (0..bytes.len()).step_by((bytes.len() / 60).max(1)) {
         let mut flipped = bytes.clone();

@@ -102,9 +102,33 @@ fn all_processes_of_the_binary_and_no_other() -> Result<()> {
     answers(&mut one, "5", "105 7")?;
     answers(&mut two, "5", "105 7")?;
     answers(&mut stranger, "5", "15")?;
-    run(ulp_apply()?.args(["revert", "fix", "--all", "--wait", "20s"]))?.expect_code(0)?;
+    // By file: the name alone would reach whatever else carries a patch of this name.
+    run(ulp_apply()?.arg("revert").arg(&package).args(["--all", "--wait", "20s"]))?.expect_code(0)?;
     answers(&mut one, "5", "6 7")?;
     answers(&mut two, "5", "6 7")
+}
+
+/// The second waits for the first; if it waits in vain it says busy, and nothing is half done.
+#[test]
+fn two_appliers_at_once() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    for _ in 0..10 {
+        for verb in ["apply", "revert"] {
+            let both = std::thread::scope(|scope| {
+                let one = || run(ulp_apply()?.arg(verb).arg(&package).args(["--pid", &target.pid().to_string()]));
+                let threads = [scope.spawn(one), scope.spawn(one)];
+                threads.map(|thread| thread.join().expect("the thread does not panic"))
+            });
+            for ran in both {
+                let ran = ran?;
+                ensure_that!(matches!(ran.code, Some(0 | 4)), "neither done nor busy\n{}", ran.report());
+            }
+            answers(&mut target, "5", if verb == "apply" { "105 7" } else { "6 7" })?;
+        }
+    }
+    Ok(())
 }
 
 #[test]

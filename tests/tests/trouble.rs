@@ -118,7 +118,7 @@ fn traced_by_a_debugger() -> Result<()> {
     let tracer = Tracer::attach(&target)?;
     let ran = apply(&package, &target)?;
     ran.expect_code(5)?;
-    let named = ran.stderr.contains(&std::process::id().to_string());
+    let named = ran.stderr.contains(&nix::unistd::gettid().to_string());
     ensure_that!(named, "the tracer is not named\n{}", ran.report());
     tracer.detach()?;
     unharmed(&case, &mut target, &old)
