@@ -116,8 +116,9 @@ fn two_appliers_at_once() -> Result<()> {
     let mut target = case.start()?;
     for _ in 0..10 {
         for verb in ["apply", "revert"] {
+            let pid = target.pid().to_string();
             let both = std::thread::scope(|scope| {
-                let one = || run(ulp_apply()?.arg(verb).arg(&package).args(["--pid", &target.pid().to_string()]));
+                let one = || run(ulp_apply()?.arg(verb).arg(&package).args(["--pid", &pid]));
                 let threads = [scope.spawn(one), scope.spawn(one)];
                 threads.map(|thread| thread.join().expect("the thread does not panic"))
             });
