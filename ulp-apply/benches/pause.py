@@ -41,9 +41,9 @@ def make_patch(work, tools, bin_dir, flags):
     source = os.path.join(fix, "pausemeter.c")
     with open(source) as f:
         text = f.read()
-    changed = text.replace("#define TARGET_VALUE 1\n", "#define TARGET_VALUE 2\n")
+    changed = text.replace("return TARGET_VALUE;", "return TARGET_VALUE + 1;")
     if changed == text:
-        sys.exit("pause.py: pausemeter.c has no '#define TARGET_VALUE 1' any more")
+        sys.exit("pause.py: pausemeter.c has no 'return TARGET_VALUE;' any more")
     with open(source, "w") as f:
         f.write(changed)
     live = os.path.join(work, "live")
@@ -123,7 +123,7 @@ def main():
                      [ours, "revert", package, "--pid", "PID", "--json", "--max-stop", "500ms"]]
             for n in [int(x) for x in o.threads.split(",")]:
                 row(f"floor, {kind}", n, measure(program, n, o.runs, [floor], lambda r: r["pause_us"]))
-                row(f"ulp-apply, {kind}", n, measure(program, n, o.runs, verbs, lambda r: r["processes"][0]["stop_us"]))
+                row(f"ulp-apply, {kind}", n, measure(program, n, o.runs, verbs, lambda r: r["results"][0]["stop"]["hold_us"]))
 
 
 if __name__ == "__main__":
