@@ -7,8 +7,8 @@ use crate::attempt::{Limits, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{Load, Plan, foreign};
-use crate::process::{Check, Process, Quiet, Timings};
-use crate::registry::{self, Area, FunctionRecord, Record, State};
+use crate::process::{Check, Process, Protection, Quiet, Timings};
+use crate::registry::{self, FunctionRecord, Record, State, TargetRecord};
 use crate::snapshot::{Snapshot, page_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use ulp_arch::RemoteAddr;
@@ -39,7 +39,8 @@ pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loa
         };
         let filled = fill();
         if filled.is_err() {
-            for load in mapped.iter().rev() {
+            // The record goes first: if we die here, what is left is lost but harmless, and nobody takes it for a patch.
+            for load in mapped {
                 if let Err(e) = remote.unmap(load.start, load.bytes.len() as u64) {
                     log::warn!("cannot unmap {} again: {e}", load.start);
                 }
@@ -115,19 +116,29 @@ impl Loaded<'_> {
 
 type Kernel<R> = std::result::Result<R, crate::process::Error>;
 
-/// Unmaps a patch's areas, the one with the record last: as long as it is there, the rest can be found. Outer error: no
-/// thread could be asked; inner: the call failed.
+/// Unmaps a patch's memory: one call for each target, so that none is ever half there, and the record's own last, so
+/// that the rest can be found as long as it exists. Outer error: no thread could be asked; inner: the call failed.
 pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> Kernel<Kernel<()>> {
-    let areas: Vec<&Area> = record.areas().collect();
-    // Only what is still mapped as we mapped it is ours.
     let maps = process.maps()?;
-    let ours = |a: &&&Area| {
-        let p = a.access.protection();
-        let (w, x) = (p == crate::process::Protection::ReadWrite, p == crate::process::Protection::ReadExec);
-        maps.covers(a.range().start, a.range().end, |m| m.inode == 0 && !m.shared && (m.write, m.exec) == (w, x))
+    // Somebody who died here before us may have unmapped a target, and the program may have mapped something else in
+    // its place since: only what is there exactly as we left it is ours.
+    let ours = |target: &&TargetRecord| {
+        let mapped = target.areas.iter().all(|a| {
+            let protection = a.access.protection();
+            let (w, x) = (protection == Protection::ReadWrite, protection == Protection::ReadExec);
+            maps.covers(a.range().start, a.range().end, |m| m.inode == 0 && !m.shared && (m.write, m.exec) == (w, x))
+        });
+        let whole = target.areas.windows(2).all(|w| matches!(w, [a, b] if a.range().end == b.start.0));
+        mapped && whole
     };
-    let mine: Vec<&Area> = areas.iter().filter(ours).copied().collect();
-    process.remote(limits.max_stop, |remote| mine.iter().rev().try_for_each(|a| remote.unmap(a.start, a.len)))
+    let mine: Vec<(RemoteAddr, u64)> = record
+        .targets
+        .iter()
+        .enumerate()
+        .filter(|(i, t)| ours(t) && (*i == 0 || t.changed_area(process).is_ok_and(|changed| changed.is_none())))
+        .filter_map(|(_, t)| Some((t.areas.first()?.start, t.areas.iter().map(|a| a.len).sum())))
+        .collect();
+    process.remote(limits.max_stop, |remote| mine.iter().rev().try_for_each(|(start, len)| remote.unmap(*start, *len)))
 }
 
 /// Which bytes go to the entries.

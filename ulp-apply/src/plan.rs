@@ -176,7 +176,7 @@ fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) 
     let overlaps = |e: &&Entry| {
         let ranges =
             || function.ranges.iter().map(|r| bias.remote(r.start).0..bias.remote(r.start).0.saturating_add(r.size));
-        e.state != State::Retired && e.record.functions().any(|f| ranges().any(|r| r.contains(&f.entry.0)))
+        e.state.is_active() && e.record.functions().any(|f| ranges().any(|r| r.contains(&f.entry.0)))
     };
     if let Some(other) = snapshot.entries.iter().find(overlaps) {
         return Err(Error::refused(

@@ -34,10 +34,17 @@ pub enum State {
     Reverting,
     /// Reverted, but kept, because live data may still point into it.
     Retired,
+    /// Reverted, and nothing leads to it: its memory is being unmapped, and part of it may be gone already.
+    Freeing,
 }
 
 impl State {
-    const ALL: [Self; 4] = [Self::Applying, Self::Applied, Self::Reverting, Self::Retired];
+    const ALL: [Self; 5] = [Self::Applying, Self::Applied, Self::Reverting, Self::Retired, Self::Freeing];
+
+    /// Whether entry jumps may lead to it.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Applying | Self::Applied | Self::Reverting)
+    }
 
     fn word(self) -> u64 {
         self as u64 + 1
@@ -308,7 +315,19 @@ impl Record {
 
     /// The first area whose measured bytes are no longer those we left.
     pub fn changed_area(&self, memory: &dyn Memory) -> Result<Option<&Area>> {
-        for area in self.areas() {
+        for target in &self.targets {
+            if let Some(area) = target.changed_area(memory)? {
+                return Ok(Some(area));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl TargetRecord {
+    /// The first area whose measured bytes are no longer those we left.
+    pub fn changed_area(&self, memory: &dyn Memory) -> Result<Option<&Area>> {
+        for area in &self.areas {
             let Some(digest) = &area.sha256 else { continue };
             let now = memory::bytes(memory, area.start.plus(area.measured), area.len - area.measured)?;
             if ulp_format::sha256_hex(&now) != *digest {

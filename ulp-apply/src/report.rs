@@ -240,6 +240,7 @@ impl Listed {
             State::Applied => "applied",
             State::Retired => "retired (reverted, memory kept)",
             State::Applying | State::Reverting => "half done",
+            State::Freeing => "reverted (memory being given back)",
         };
         let names: Vec<&str> = self.functions.iter().map(|f| f.name.as_str()).collect();
         let cves = if self.cves.is_empty() { String::new() } else { format!("  {}", self.cves.join(" ")) };

@@ -23,7 +23,7 @@ pub enum Memory {
 /// Takes a patch back.
 pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(Timings, Memory)> {
     let (process, record) = (snapshot.process, &entry.record);
-    let needs_us = |e: &&Entry| e.state != State::Retired && e.record.requires.contains(&record.name);
+    let needs_us = |e: &&Entry| e.state.is_active() && e.record.requires.contains(&record.name);
     if let Some(later) = snapshot.entries.iter().find(needs_us) {
         return Err(Error::refused(
             format!("{} requires {}", later.record.name, record.name),
@@ -55,10 +55,11 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
         state(entry.state, 2)?;
         return Err(e);
     }
-    state(State::Retired, 2)
+    // From here on nothing leads to the patch's memory, and nobody is inside.
+    state(if entry.record.escape { State::Retired } else { State::Freeing }, 2)
 }
 
-/// Unmaps what nothing leads to any more. When that fails the memory stays, marked as kept, and does no harm.
+/// Unmaps what nothing leads to any more. When that fails the memory stays and does no harm; the next ulp-apply tries again.
 fn free(process: &Process, entry: &Entry, limits: &Limits) -> Memory {
     match unmap(process, &entry.record, limits) {
         Ok(Ok(())) => Memory::Unmapped,
@@ -74,10 +75,16 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
     let process = snapshot.process;
     let mut done = Vec::new();
     for entry in &snapshot.entries {
-        if !matches!(entry.state, State::Applying | State::Reverting) {
-            continue;
-        }
         let name = &entry.record.name;
+        match entry.state {
+            State::Applied | State::Retired => continue,
+            State::Applying | State::Reverting => {}
+            State::Freeing => {
+                free(process, entry, limits);
+                done.push(format!("{name}: an ulp-apply died while it gave its memory back; that is done now"));
+                continue;
+            }
+        }
         match entry.record.live(process)? {
             Live::Foreign { function, at } => return Err(crate::plan::foreign(&function, at)),
             Live::New if entry.record.changed_area(process)?.is_none() => {
@@ -112,7 +119,11 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
         match find_pointer(process, entry, quiet.deadline())? {
-            None => Ok(()),
+            None => {
+                let generation = entry.generation.wrapping_add(1);
+                let (at, words) = registry::state_change(entry.at, State::Freeing, generation);
+                Ok(quiet.write(at, &words)?)
+            }
             Some(at) => Err(Error::busy(
                 format!("memory at {at} still points into the kept memory of {}", entry.record.name),
                 "nothing was changed; the memory does no harm, purge it another time",

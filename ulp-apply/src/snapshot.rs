@@ -72,7 +72,7 @@ impl<'p> Snapshot<'p> {
 
     /// The entry of that name which is more than kept memory.
     pub fn active(&self, name: &str) -> Option<&Entry> {
-        self.entries.iter().find(|e| e.record.name == name && e.state != State::Retired)
+        self.entries.iter().find(|e| e.record.name == name && e.state.is_active())
     }
 
     /// Asks whether a thread is inside any of `suspects`. Every patch's own code can be unwound through.
@@ -130,6 +130,9 @@ pub fn damage(process: &Process, entry: &Entry) -> Result<Option<String>> {
         },
         // Its entries may belong to a later patch; only what it keeps matters.
         State::Retired => {}
+        State::Freeing => {
+            return Ok(Some("an ulp-apply died while it gave its memory back; the next one goes on".into()));
+        }
         State::Applying | State::Reverting => {
             return Ok(Some("an ulp-apply died while it worked on it; apply or revert it again to tidy up".into()));
         }

@@ -18,7 +18,7 @@ const SERVER: &str = r#"
 #include <sys/wait.h>
 static int counter;
 __attribute__((noinline)) int answer(int x) { __asm__ volatile(""); return counter++ * 0 + x + 1; }
-__attribute__((noinline)) int other(int x) { __asm__ volatile(""); return counter * 0 + x + 2; }
+__attribute__((noinline)) int other(int x) { __asm__ volatile(""); return counter++ * 0 + x + 2; }
 __attribute__((noinline)) int nap(int s) { __asm__ volatile(""); printf("napping\n"); fflush(stdout); sleep(s); return s + 1; }
 static void *hot(void *p) { volatile int sink = 0; for (;;) sink += answer(sink & 7); return p; }
 static void *idle(void *p) { pause(); return p; }
@@ -38,7 +38,7 @@ int main(void)
 		case 'i': while (n--) pthread_create(&t, 0, idle, 0); printf("ok\n"); break;
 		case 'n': pthread_create(&t, 0, sleeper, (void *)(long)n); continue;
 		case 'f': { pid_t c = fork(); if (c) { printf("%d\n", c); fflush(stdout); waitpid(c, 0, 0); } break; }
-		default: return 0;
+		default: printf("bye\n"); fflush(stdout); return 0;
 		}
 		fflush(stdout);
 	}
@@ -262,7 +262,7 @@ fn a_child_forked_after_apply_carries_the_patch() {
     ulp_apply(&["revert", "answer-fix", "--pid", &child]).code(0);
     assert_eq!(server.ask("a1"), "2", "the child answers now");
     assert!(ulp_apply(&["list", "--pid", &server.pid()]).code(0).out.contains("answer-fix"), "the parent keeps it");
-    server.send("q");
+    assert_eq!(server.ask("q"), "bye");
     assert_eq!(server.ask("a1"), "1001", "the parent answers again");
 }
 
@@ -317,7 +317,8 @@ fn killed_at_any_time_the_program_lives_and_the_next_run_tidies_up() {
 
 #[test]
 fn every_process_of_a_build() {
-    let target = Target::new("server", SERVER, Build::Pie);
+    // A build of its own, so that no other test's processes are meant.
+    let target = Target::new("server", &SERVER.replace("x + 2", "x + 5"), Build::Pie);
     let file = fixed(&target).write();
     let (mut one, mut two) = (target.start(), target.start());
     let done = ulp_apply(&[&file, "--all", "--json"]).code(0);

@@ -269,6 +269,16 @@ mod tests {
     }
 
     #[test]
+    fn a_taken_place_is_not_found_again() {
+        let mut maps = maps(PIE);
+        let wish = wish(0x5555_5555_4000, 0x5555_5555_6000, 0x5000);
+        let first = maps.find_gap(&wish).expect("room");
+        maps.take(first, wish.size);
+        let second = maps.find_gap(&wish).expect("room");
+        assert!(second.0 + wish.size <= first.0 || first.0 + wish.size <= second.0, "{first} {second}");
+    }
+
+    #[test]
     fn the_stack_keeps_its_room() {
         let only = "7fff00000000-7fff00001000 r-xp 00000000 08:01 42 /x\n7fff20000000-7fff20021000 rw-p 00000000 00:00 0 [stack]\n";
         let mut maps = maps(only);

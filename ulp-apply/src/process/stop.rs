@@ -18,6 +18,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use ulp_arch::Regs;
 
+/// How much of a stop may go into letting hot threads out of the code, at most.
+const NUDGING: Duration = Duration::from_millis(5);
+
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timings {
@@ -130,7 +133,13 @@ impl Process {
             crowd.refuse_busy(check, 0, &stacks, &mut scratch)?;
             crowd.timings.sleepers = crowd.began.elapsed();
             crowd.hold_runners()?;
-            crowd.check_runners(check, &maps, pagemap.as_ref(), &mut scratch)?;
+            let nudge_until = crowd.runners_began + (max_stop / 10).min(NUDGING);
+            loop {
+                match crowd.check_runners(check, &maps, pagemap.as_ref(), &mut scratch) {
+                    Err(Error::Busy { threads, .. }) if Instant::now() < nudge_until && crowd.nudge(&threads)? => {}
+                    checked => break checked?,
+                }
+            }
             let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
             let quiet = Quiet { process: self, holder, deadline: crowd.deadline, _tracer: PhantomData };
             let result = f(&quiet);
@@ -435,6 +444,31 @@ impl<'a> Crowd<'a> {
                 self.refuse_busy(check, self.runners_from, &Stacks::current(&fresh, pagemap), scratch)
             }
         }
+    }
+
+    /// Lets busy threads that were running run on for a moment while all others stay held. A function that is hot in
+    /// many threads is hardly ever left by all of them at once, but each one leaves it soon. False when one of them
+    /// was asleep or has a signal to take: waiting is for those.
+    fn nudge(&mut self, busy: &[BusyThread]) -> Result<bool, Error> {
+        let at = |crowd: &Self, tid: i32| crowd.held.iter().position(|h| h.tid == tid && h.signal == 0);
+        if busy.iter().any(|b| at(self, b.tid).is_none_or(|i| i < self.runners_from)) {
+            return Ok(false);
+        }
+        for thread in busy {
+            let Some(index) = at(self, thread.tid) else { continue };
+            let held = self.held.remove(index);
+            self.running.push(held.tid);
+            match sys::cont(held.tid, 0) {
+                // ESRCH: it was killed; its last report follows.
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                    return Err(Error::Ptrace { request: "CONT", tid: held.tid, source: e });
+                }
+                _ => {}
+            }
+        }
+        sys::yield_now();
+        self.hold_runners_again()?;
+        Ok(true)
     }
 
     fn hold_runners_again(&mut self) -> Result<(), Error> {

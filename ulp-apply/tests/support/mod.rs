@@ -88,12 +88,14 @@ impl Server {
     }
 
     pub fn send(&mut self, text: &str) {
-        writeln!(self.child.stdin.as_mut().expect("stdin"), "{text}").expect("the program reads");
+        let written = writeln!(self.child.stdin.as_mut().expect("stdin"), "{text}");
+        assert!(written.is_ok(), "the program ended: {:?}", self.child.wait());
     }
 
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        assert!(self.out.read_line(&mut line).expect("the program answers") > 0, "the program ended");
+        let read = self.out.read_line(&mut line).expect("the program answers");
+        assert!(read > 0, "the program ended: {:?}", self.child.wait());
         line.trim_end().to_owned()
     }
 
