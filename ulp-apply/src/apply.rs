@@ -3,7 +3,7 @@
 //! `Loaded` becomes an applied patch in one stop. Each step that fails takes back what was done; the record, written
 //! before anything leads to it, lets the next ulp-apply finish or take back what this one could not (see `tidy`).
 
-use crate::attempt::{Limits, when_quiet};
+use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{Load, Plan, foreign};
@@ -24,10 +24,10 @@ pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loa
     if plan.loads.is_empty() {
         // Kept memory is used again; from now on it is being applied, whatever happens to us.
         let (at, words) = registry::state_change(plan.at, State::Applying, plan.generation);
-        process.remote(limits.max_stop, |remote| remote.write(at, &words))??;
+        borrow(process, limits, |remote| remote.write(at, &words))?;
         return Ok(Loaded { process, plan });
     }
-    process.remote(limits.max_stop, |remote| {
+    borrow(process, limits, |remote| {
         let mut mapped: Vec<&Load> = Vec::new();
         let mut fill = || -> std::result::Result<(), crate::process::Error> {
             for load in &plan.loads {
@@ -47,7 +47,7 @@ pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loa
             }
         }
         filled
-    })??;
+    })?;
     Ok(Loaded { process, plan })
 }
 
@@ -103,22 +103,30 @@ impl Loaded<'_> {
         let left = if self.plan.loads.is_empty() {
             let (at, words) =
                 registry::state_change(self.plan.at, State::Retired, self.plan.generation.wrapping_add(1));
-            self.process.remote(limits.max_stop, |remote| remote.write(at, &words))
+            borrow(self.process, limits, |remote| remote.write(at, &words))
         } else {
             // Nothing ever led here, so nobody can be inside.
             unmap(self.process, &self.plan.record, limits)
         };
-        if let Err(e) | Ok(Err(e)) = left {
+        if let Err(e) = left {
             log::warn!("pid {}: the patch's unused memory stays: {e}", self.process.pid());
         }
     }
 }
 
-type Kernel<R> = std::result::Result<R, crate::process::Error>;
-
 /// Unmaps a patch's memory: one call for each target, so that none is ever half there, and the record's own last, so
-/// that the rest can be found as long as it exists. Outer error: no thread could be asked; inner: the call failed.
-pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> Kernel<Kernel<()>> {
+/// that the rest can be found as long as it exists.
+pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> std::result::Result<(), crate::process::Error> {
+    borrow(process, limits, |remote| {
+        for (start, len) in ours(process, record)?.iter().rev() {
+            remote.unmap(*start, *len)?;
+        }
+        Ok(())
+    })
+}
+
+/// Start and length of what is still there of a patch's memory, target by target.
+fn ours(process: &Process, record: &Record) -> std::result::Result<Vec<(RemoteAddr, u64)>, crate::process::Error> {
     let maps = process.maps()?;
     // Somebody who died here before us may have unmapped a target, and the program may have mapped something else in
     // its place since: only what is there exactly as we left it is ours.
@@ -131,14 +139,13 @@ pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> Kernel<Kern
         let whole = target.areas.windows(2).all(|w| matches!(w, [a, b] if a.range().end == b.start.0));
         mapped && whole
     };
-    let mine: Vec<(RemoteAddr, u64)> = record
+    Ok(record
         .targets
         .iter()
         .enumerate()
         .filter(|(i, t)| ours(t) && (*i == 0 || t.changed_area(process).is_ok_and(|changed| changed.is_none())))
         .filter_map(|(_, t)| Some((t.areas.first()?.start, t.areas.iter().map(|a| a.len).sum())))
-        .collect();
-    process.remote(limits.max_stop, |remote| mine.iter().rev().try_for_each(|(start, len)| remote.unmap(*start, *len)))
+        .collect())
 }
 
 /// Which bytes go to the entries.

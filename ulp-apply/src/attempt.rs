@@ -3,7 +3,7 @@
 //! keep a growing distance, and in between only the threads that were busy are looked at.
 
 use crate::error::{Class, Error, Result};
-use crate::process::{BusyThread, Check, Error as ProcessError, ErrorKind, Process, Quiet, Timings};
+use crate::process::{BusyThread, Check, Error as ProcessError, ErrorKind, Process, Quiet, Remote, Timings};
 use std::time::{Duration, Instant};
 
 /// How long things may take.
@@ -43,6 +43,26 @@ pub fn when_quiet<R: Send>(
         };
         until_out(process, check, limits, threads, next_stop, give_up)?;
         distance = (distance * 2).min(LONGEST_DISTANCE);
+    }
+}
+
+/// Borrows a thread of the process for `act`, again and again while none can be had. `act` begins anew each time.
+pub fn borrow<R: Send>(
+    process: &Process,
+    limits: &Limits,
+    act: impl Fn(&mut Remote<'_>) -> std::result::Result<R, ProcessError> + Sync,
+) -> std::result::Result<R, ProcessError> {
+    let give_up = Instant::now() + limits.wait;
+    let mut pause = FIRST_LOOK;
+    loop {
+        match process.remote(limits.max_stop, |remote| act(remote)).and_then(|done| done) {
+            Err(e) if e.kind() == ErrorKind::Busy && Instant::now() < give_up => {
+                log::debug!("pid {}: {e}; trying again", process.pid());
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_LOOK);
+            }
+            done => return done,
+        }
     }
 }
 

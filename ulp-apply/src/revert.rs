@@ -4,7 +4,7 @@
 //! what an ulp-apply that died left half done, judged by the live bytes alone.
 
 use crate::apply::{Bytes, unmap, write_entries};
-use crate::attempt::{Limits, when_quiet};
+use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
@@ -62,8 +62,8 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
 /// Unmaps what nothing leads to any more. When that fails the memory stays and does no harm; the next ulp-apply tries again.
 fn free(process: &Process, entry: &Entry, limits: &Limits) -> Memory {
     match unmap(process, &entry.record, limits) {
-        Ok(Ok(())) => Memory::Unmapped,
-        Err(e) | Ok(Err(e)) => {
+        Ok(()) => Memory::Unmapped,
+        Err(e) => {
             log::warn!("pid {}: the memory of {} stays: {e}", process.pid(), entry.record.name);
             Memory::Retired
         }
@@ -90,7 +90,7 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
             Live::New if entry.record.changed_area(process)?.is_none() => {
                 // Every jump is there and the code is whole: the switch had happened.
                 let (at, words) = registry::state_change(entry.at, State::Applied, entry.generation.wrapping_add(1));
-                process.remote(limits.max_stop, |remote| remote.write(at, &words))??;
+                borrow(process, limits, |remote| remote.write(at, &words))?;
                 done.push(format!("{name}: an ulp-apply died after switching it; it is applied"));
             }
             Live::New | Live::Mixed | Live::Old => {
@@ -131,8 +131,8 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         }
     })?;
     match unmap(process, &entry.record, limits) {
-        Ok(Ok(())) => Ok(timings),
-        Err(e) | Ok(Err(e)) => Err(e.into()),
+        Ok(()) => Ok(timings),
+        Err(e) => Err(e.into()),
     }
 }
 
