@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{Load, Plan, foreign};
 use crate::process::{Check, Process, Protection, Quiet, Timings};
-use crate::registry::{self, FunctionRecord, Record, State, TargetRecord};
+use crate::registry::{self, FunctionRecord, Live, Record, State, TargetRecord};
 use crate::snapshot::{Snapshot, page_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use ulp_arch::RemoteAddr;
@@ -100,6 +100,11 @@ impl Loaded<'_> {
     }
 
     fn give_back(&self, limits: &Limits) {
+        // An undo that failed may have left a jump: then the memory must stay, and the record tells the next ulp-apply.
+        if !matches!(self.plan.record.live(self.process), Ok(Live::Old)) {
+            log::warn!("pid {}: an entry is not as it was; the patch's memory stays", self.process.pid());
+            return;
+        }
         let left = if self.plan.loads.is_empty() {
             let (at, words) =
                 registry::state_change(self.plan.at, State::Retired, self.plan.generation.wrapping_add(1));

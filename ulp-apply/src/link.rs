@@ -464,3 +464,184 @@ impl Linker<'_, '_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ulp_arch::LinkAddr;
+    use ulp_format::{FORMAT, Identity, Kind, Manifest, ObjectKind, Relocation, Symbol, SymbolKind};
+
+    const BASE: u64 = 0x40_0000;
+    const BIAS: u64 = 0x50_0000;
+    const PC32: u32 = 2;
+    const PLT32: u32 = 4;
+    const GOTPCREL: u32 = 9;
+    const GOTTPOFF: u32 = 22;
+    const TPOFF32: u32 = 23;
+    const ABS64: u32 = 1;
+
+    /// One code section with eight bytes for each relocation, one word of data, and a symbol for each source.
+    fn package(relocations: &[(u32, &str)], sources: &[(&str, Source)]) -> Package {
+        let code = Section {
+            name: ".text.f".into(),
+            kind: SectionKind::Code,
+            align: 16,
+            data: vec![0; 8 * relocations.len()],
+            size: 8 * relocations.len() as u64,
+            relocations: vec![],
+        };
+        let data = Section {
+            name: ".data.x".into(),
+            kind: SectionKind::Data,
+            align: 8,
+            data: vec![7; 8],
+            size: 8,
+            ..code.clone()
+        };
+        let here = |section, size| Some(Place { section, offset: 0, size });
+        let symbol = |name: &str, place| Symbol { name: name.into(), place, kind: SymbolKind::Untyped };
+        let mut symbols = vec![symbol("f", here(0, 4)), symbol("x", here(1, 8))];
+        symbols.extend(sources.iter().map(|(name, _)| symbol(name, None)));
+        let index = |name: &str| symbols.iter().position(|s| s.name == name).expect("a symbol");
+        let relocations = (0u64..).zip(relocations).map(|(i, (r_type, name))| Relocation {
+            offset: 8 * i,
+            r_type: *r_type,
+            symbol: index(name),
+            addend: -4,
+        });
+        let code = Section { relocations: relocations.collect(), ..code };
+        let target = Target {
+            file: "app".into(),
+            build_id: "ab".into(),
+            kind: Kind::Pie,
+            identity: Identity::SameBuildId,
+            functions: vec![],
+            sections: vec![code.name.clone(), data.name.clone()],
+            references: sources
+                .iter()
+                .map(|(s, source)| Reference { symbol: (*s).into(), source: source.clone() })
+                .collect(),
+        };
+        let manifest = Manifest {
+            format: FORMAT,
+            name: "t".into(),
+            description: String::new(),
+            cves: vec![],
+            tool: String::new(),
+            compiler: String::new(),
+            arch: "x86_64".into(),
+            accepted: vec![],
+            warnings: vec![],
+            escape: false,
+            atomic: true,
+            replaces: vec![],
+            requires: vec![],
+            targets: vec![target],
+        };
+        Package { manifest, sections: vec![code, data], symbols }
+    }
+
+    fn layout(package: &Package) -> Result<Layout<'_>> {
+        let arch = ulp_arch::by_name("x86_64").expect("it exists");
+        Layout::new(arch, package, &package.manifest.targets[0], 100, 4096)
+    }
+
+    fn linked(package: &Package, found: &Found) -> Result<Image> {
+        layout(package)?.link(RemoteAddr(BASE), LoadBias(BIAS), found)
+    }
+
+    fn local(addr: u64) -> Source {
+        Source::Local { addr: LinkAddr(addr), size: 8 }
+    }
+    fn slot(lazy: bool) -> Source {
+        let object = ObjectKind::Function;
+        Source::Slot { slot: LinkAddr(0x8000), lazy, name: "g".into(), version: None, object }
+    }
+    fn import() -> Source {
+        Source::Import { name: "g".into(), version: None, object: ObjectKind::Function }
+    }
+
+    // The runs: constants (the registry) at BASE, code at BASE + 0x1000, data at BASE + 0x2000.
+    const CODE: u64 = BASE + 0x1000;
+    const DATA: u64 = BASE + 0x2000;
+    /// The first own slot stands behind the word of data, the first linkage entry at the next multiple of 16 behind the code.
+    const OWN_SLOT: u64 = DATA + 8;
+    const OWN_PLT: u64 = CODE + 16;
+
+    /// `S + A - P` at the start of the code, with the addend -4.
+    fn from_code(to: u64) -> i32 {
+        (to as i64 - 4 - CODE as i64) as i32
+    }
+
+    #[test]
+    fn one_relocation_each() {
+        let known = Found { addresses: [(2, RemoteAddr(0x7000_1234))].into(), thread_words: [(2, -64)].into() };
+        let tls = |delta| Source::TlsSlot { slot: LinkAddr(0x8000), delta };
+        // (type, source, what stands in the code, the first own slot if there must be one, the slot an own linkage entry jumps through)
+        let rows = [
+            (PC32, local(0x300), from_code(BIAS + 0x300), None, None),
+            (PLT32, local(0x300), from_code(BIAS + 0x300), None, None),
+            (PLT32, slot(true), from_code(OWN_PLT), None, Some(BIAS + 0x8000)),
+            (PLT32, import(), from_code(OWN_PLT), Some(0x7000_1234), Some(OWN_SLOT)),
+            (PC32, import(), from_code(0x7000_1234), None, None),
+            (GOTPCREL, slot(false), from_code(BIAS + 0x8000), None, None),
+            (GOTPCREL, slot(true), from_code(OWN_SLOT), Some(0x7000_1234), None),
+            (GOTPCREL, import(), from_code(OWN_SLOT), Some(0x7000_1234), None),
+            (GOTPCREL, local(0x300), from_code(OWN_SLOT), Some(BIAS + 0x300), None),
+            (TPOFF32, Source::TlsLocalExec { offset: -16 }, -20, None, None),
+            (TPOFF32, tls(8), -64 + 8 - 4, None, None),
+            (GOTTPOFF, tls(0), from_code(BIAS + 0x8000), None, None),
+            (GOTTPOFF, tls(8), from_code(OWN_SLOT), Some((-56i64) as u64), None),
+            (GOTTPOFF, Source::TlsLocalExec { offset: -16 }, from_code(OWN_SLOT), Some((-16i64) as u64), None),
+        ];
+        for (r_type, source, field, own, through) in rows {
+            let what = format!("type {r_type}, {source:?}");
+            let package = package(&[(r_type, "r")], &[("r", source)]);
+            let image = linked(&package, &known).expect(&what);
+            let (code_at, code) = image.run(Run::Code);
+            let (data_at, data) = image.run(Run::Data);
+            assert_eq!((code_at.0, data_at.0), (CODE, DATA), "{what}");
+            assert_eq!(code[..4], field.to_le_bytes(), "{what}");
+            assert_eq!(data[..8], [7; 8], "{what}");
+            assert_eq!(data[8..16], own.unwrap_or(0).to_le_bytes(), "{what}");
+            if let Some(slot) = through {
+                // ff 25 rel32         jmp *slot(%rip)
+                let entry = &code[16..22];
+                assert_eq!(entry[..2], [0xff, 0x25], "{what}");
+                let distance = (slot as i64 - (OWN_PLT as i64 + 6)) as i32;
+                assert_eq!(entry[2..], distance.to_le_bytes(), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_defined_is_where_it_was_loaded() {
+        let package = package(&[(PC32, "x"), (ABS64, "f")], &[]);
+        let image = linked(&package, &Found::default()).expect("links");
+        let code = &image.run(Run::Code).1;
+        assert_eq!(code[..4], from_code(DATA).to_le_bytes());
+        assert_eq!(code[8..16], (CODE - 4).to_le_bytes());
+        assert_eq!(image.symbols, [(0, RemoteAddr(CODE)), (1, RemoteAddr(DATA))].into());
+    }
+
+    #[test]
+    fn what_has_no_meaning_or_no_room_is_refused() {
+        let refused = |r_type, source| linked(&package(&[(r_type, "r")], &[("r", source)]), &Found::default()).is_err();
+        assert!(refused(PC32, local(1 << 40)), "out of reach");
+        assert!(refused(PLT32, Source::TlsLocalExec { offset: 0 }), "a call of a variable");
+        assert!(refused(TPOFF32, local(0)), "not thread-local");
+        assert!(refused(9999, local(0)), "an unknown type");
+        assert!(refused(19, local(0)), "TLSGD is not supported");
+        assert!(refused(PC32, import()), "an address that was not found");
+        let mut outside = package(&[(PC32, "x")], &[]);
+        outside.sections[0].relocations[0].offset = u64::MAX - 2;
+        assert!(linked(&outside, &Found::default()).is_err(), "outside its section");
+        let mut unnamed = package(&[(PC32, "r")], &[("r", local(0))]);
+        unnamed.manifest.targets[0].references.clear();
+        assert_eq!(layout(&unnamed).expect_err("not in the manifest").code, Some("E-UNRESOLVED"));
+        let mut huge = package(&[], &[]);
+        huge.sections[0].kind = SectionKind::ZeroData;
+        huge.sections[0].size = u64::MAX - 8;
+        assert!(layout(&huge).is_err(), "too large");
+    }
+}
