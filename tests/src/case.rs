@@ -371,26 +371,16 @@ pub fn listed(target: &Running) -> Result<bool> {
     Ok(people.stdout.contains(NAME) && json.stdout.contains(&format!("\"{NAME}\"")))
 }
 
-/// Compares the names that the JSON has of this kind, over all targets, with what was expected, if anything was.
-fn same_set(json: &Value, kind: &str, wanted: Option<&BTreeSet<String>>, ran: &Ran) -> Result<()> {
+/// Compares a list of names in the JSON with what was expected, if anything was.
+fn same_set(json: &Value, key: &str, wanted: Option<&BTreeSet<String>>, ran: &Ran) -> Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
-    let targets = json.get("targets").and_then(Value::as_array).context("--json has no targets")?;
-    // What a package replaces stands under `functions`, what it brings under `carried`.
-    let key = match kind {
-        "changed" => "functions",
-        "new" => "carried",
-        other => other,
-    };
+    let list = json.get(key).and_then(Value::as_array);
+    let list = list.with_context(|| format!("--json has no list {key:?}\n{}", ran.report()))?;
     let mut found = BTreeSet::new();
-    for target in targets {
-        let list = target.get(key).and_then(Value::as_array);
-        let list = list.with_context(|| format!("--json has no list {key:?}\n{}", ran.report()))?;
-        for item in list {
-            let name = item.as_str().or_else(|| item.get("name").and_then(Value::as_str));
-            found.insert(name.with_context(|| format!("{key} holds {item}"))?.to_string());
-        }
+    for item in list {
+        found.insert(item.as_str().with_context(|| format!("{key} holds {item}"))?.to_string());
     }
-    ensure_that!(found == *wanted, "{kind}: {wanted:?} was expected, {found:?} was found\n{}", ran.report());
+    ensure_that!(found == *wanted, "{key}: {wanted:?} was expected, {found:?} was found\n{}", ran.report());
     Ok(())
 }
 

@@ -96,16 +96,19 @@ fn binary_deleted_on_disk() -> Result<()> {
 #[test]
 fn all_processes_of_the_binary_and_no_other() -> Result<()> {
     let (case, other) = (Case::life("two-functions")?, Case::life("forking")?);
-    let package = case.build_package()?;
+    let package = case.package_of("everywhere", "n + 1;", "n + 100;")?;
+    // It carries another patch of the same name, which a revert by file must leave alone.
+    let same_name = other.package_of("everywhere", "n * 3;", "n * 5;")?;
     let (mut one, mut two, mut stranger) = (case.start()?, case.start()?, other.start()?);
     run(ulp_apply()?.arg(&package).args(["--all", "--wait", "20s"]))?.expect_code(0)?;
     answers(&mut one, "5", "105 7")?;
     answers(&mut two, "5", "105 7")?;
     answers(&mut stranger, "5", "15")?;
-    // By file: the name alone would reach whatever else carries a patch of this name.
+    apply(&same_name, &stranger, &[])?.expect_code(0)?;
     run(ulp_apply()?.arg("revert").arg(&package).args(["--all", "--wait", "20s"]))?.expect_code(0)?;
     answers(&mut one, "5", "6 7")?;
-    answers(&mut two, "5", "6 7")
+    answers(&mut two, "5", "6 7")?;
+    answers(&mut stranger, "5", "25")
 }
 
 /// The second waits for the first; if it waits in vain it says busy, and nothing is half done.
