@@ -7,6 +7,7 @@ pub mod build;
 mod classify;
 pub mod place;
 mod recompile;
+mod renamed;
 pub mod units;
 
 use crate::capture::{Call, Store, Tool, args};
@@ -79,7 +80,7 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
             .filter(|unit| !unit.reads.is_disjoint(&classes.recompiled))
             .map(|unit| Pair { orig: Some(unit), fix: Some(unit), fixed_link_names: Vec::new() })
             .collect(),
-        Some(again) => pair(&watched, again),
+        Some(again) => renamed::pair_up(pair(&watched, again), &watched.store, &again.store)?,
     };
     if touched.is_empty() {
         if again.is_some() {
