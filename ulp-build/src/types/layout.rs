@@ -32,6 +32,9 @@ pub(super) fn describe(dies: &[Die], elf: &Elf<'_>, object: &Object) -> Debug {
             | dw::DW_TAG_typedef
                 if !die.declaration =>
             {
+                if frame_only(dies, index) {
+                    continue;
+                }
                 if let Some(name) = type_name(dies, index) {
                     let layout = layout(dies, index, 0);
                     let known = debug.layouts.entry(name).or_default();
@@ -62,6 +65,24 @@ pub(super) fn describe(dies: &[Die], elf: &Elf<'_>, object: &Object) -> Debug {
         }
     }
     debug
+}
+
+/// Whether a type is declared in a function and has no objects but that function's automatic variables. Old code is never
+/// left to run beside the new code of the same frame, so that no object of the old layout can be met. A pointer to the
+/// type, an array or a member of it: then nobody knows where its objects are.
+fn frame_only(dies: &[Die], index: usize) -> bool {
+    if dies[index].tag == dw::DW_TAG_typedef {
+        return false;
+    }
+    let mut scope = dies[index].parent;
+    while let Some(at) = scope {
+        if dies[at].tag == dw::DW_TAG_subprogram {
+            let mut users = dies.iter().filter(|die| matches!(die.ty, Some(TypeRef::Die(to)) if to == index));
+            return users.all(|die| die.tag == dw::DW_TAG_variable && die.place.is_none());
+        }
+        scope = dies[at].parent;
+    }
+    false
 }
 
 /// The entry that has the name and the type: the declaration or the abstract instance, where this one is only a copy.
