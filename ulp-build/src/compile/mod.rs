@@ -90,7 +90,13 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
     }
 
     progress.stage("proving which binary this is");
-    let links = links(request, &watched, &touched, &mut warnings)?;
+    let links = links(request, &watched, &touched, &mut warnings).or_else(|stop| {
+        // A clock in the program is the better explanation why it is not what was built.
+        if matches!(&stop, Stop::Refused(all) if all.iter().any(|r| r.code == Code::Identity)) {
+            refuse_nondeterministic(watched.units.iter(), &watched.place, &[], work.run())?;
+        }
+        Err(stop)
+    })?;
     let linked = linked_units(&watched, again.as_ref(), &links, touched)?;
     refuse_link_time_optimised(&linked)?;
 
@@ -107,7 +113,7 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
         .section_flags();
     let units = match &again {
         None => {
-            refuse_nondeterministic(&linked, &watched.place, flags, work.run())?;
+            refuse_nondeterministic(linked.iter().filter_map(|pair| pair.orig), &watched.place, flags, work.run())?;
             let old = compile_all(&linked, Side::Orig, &watched.place, flags, work.run(), request.jobs, progress)?;
             let swap = Swap::begin(&watched.place, work, &differences.files, &classes.recompiled, &orig, &fix)?;
             let new = compile_all(&linked, Side::Fix, &watched.place, flags, work.run(), request.jobs, progress);
@@ -474,8 +480,13 @@ fn refuse_link_time_optimised(pairs: &[Pair<'_>]) -> Result<(), Stop> {
 }
 
 /// The clock as it gets into objects. With a fixed clock in the environment (`SOURCE_DATE_EPOCH`) it is no trouble.
-fn refuse_nondeterministic(pairs: &[Pair<'_>], place: &Place, flags: &[&str], run: &Path) -> Result<(), Stop> {
-    let suspects = pairs.iter().filter_map(|pair| pair.orig).filter(|unit| {
+fn refuse_nondeterministic<'a>(
+    units: impl Iterator<Item = &'a Compiled>,
+    place: &Place,
+    flags: &[&str],
+    run: &Path,
+) -> Result<(), Stop> {
+    let suspects = units.filter(|unit| {
         let fixed = |call: &Call| call.env.iter().any(|(k, _)| k == "SOURCE_DATE_EPOCH");
         unit.compiler.as_ref().is_some_and(|c| !fixed(c))
     });
