@@ -432,7 +432,7 @@ fn revert(args: &RevertArgs) -> Result<u8> {
     };
     let limits = args.patience.limits();
     let mut tally = Tally::new("revert", args.json);
-    let has = |p: &Process| verbs::has_patch(p, &wanted.name);
+    let has = |p: &Process| verbs::has_patch(p, &wanted);
     for_each(&args.which, &mut tally, has, |tally, pid, process| {
         let doing = format!("cannot revert {} in {pid}", wanted.name);
         let (command, result) = match process {

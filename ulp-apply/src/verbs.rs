@@ -107,9 +107,12 @@ pub fn revert(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) 
     Ok(outcome)
 }
 
-/// Whether the process has a patch of that name. Stops nothing.
-pub fn has_patch(process: &Process, name: &str) -> Result<bool> {
-    Ok(registry_of(process, &process.maps()?)?.iter().any(|e| e.record.name == name))
+/// Whether the process has the patch that is wanted: of that name, and by that digest where a file was given. Stops nothing.
+pub fn has_patch(process: &Process, wanted: &Wanted) -> Result<bool> {
+    let is_it = |record: &crate::registry::Record| {
+        record.name == wanted.name && wanted.digest.as_ref().is_none_or(|digest| *digest == record.digest)
+    };
+    Ok(registry_of(process, &process.maps()?)?.iter().any(|e| is_it(&e.record)))
 }
 
 /// What is applied, compared with the live bytes. `None` where there is nothing. Stops nothing and changes nothing.

@@ -175,17 +175,27 @@ fn a_write_under_the_stop_is_seen() {
 
 fn map_and_unmap(process: &Process, at: RemoteAddr) {
     let text = b"written through the guard";
-    process
-        .remote(MAX_STOP, |remote| {
+    // "Busy" is an honest answer on a loaded machine; the caller tries again, as ulp-apply does.
+    let patiently = |attempt: &dyn Fn() -> Result<(), Error>| {
+        for _ in 0..20 {
+            match attempt() {
+                Err(e) if e.kind() == ErrorKind::Busy => std::thread::sleep(Duration::from_millis(5)),
+                answer => return answer,
+            }
+        }
+        attempt()
+    };
+    patiently(&|| {
+        process.remote(MAX_STOP, |remote| {
             remote.map(at, 8192, Protection::ReadExec)?;
             remote.write(at.plus(4090), text)
-        })
-        .and_then(|inner| inner)
-        .expect("memory is mapped");
+        })?
+    })
+    .expect("memory is mapped");
     assert_eq!(process.read_vec(at.plus(4090), text.len()).expect("readable"), text);
     let maps = process.maps().expect("maps");
     assert!(maps.at(at.0).is_some_and(|m| m.exec && !m.write));
-    process.remote(MAX_STOP, |remote| remote.unmap(at, 8192)).and_then(|inner| inner).expect("and unmapped");
+    patiently(&|| process.remote(MAX_STOP, |remote| remote.unmap(at, 8192))?).expect("and unmapped");
 }
 
 #[test]
@@ -484,13 +494,14 @@ fn who_cannot_be_opened_is_named() {
 }
 
 #[test]
-fn a_process_with_a_tracer_is_refused() {
+fn a_process_in_another_stop_is_busy() {
     let target = Target::start(&["read"]);
     let (first, second) = (target.open(), target.open());
     let (inner, _) = first
         .stop(MAX_STOP, &Check::default(), |_| second.stop(MAX_STOP, &Check::default(), |_| ()).map(drop))
         .expect("all stop");
-    assert!(matches!(inner, Err(Error::Traced { .. })), "{inner:?}");
+    // Our own kind is waited for; a debugger (tests/trouble.rs) is not.
+    assert!(matches!(inner, Err(Error::Locked { .. })), "{inner:?}");
     assert!(matches!(Process::open(target.pid()).map(drop), Ok(())));
 }
 

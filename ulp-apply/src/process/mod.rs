@@ -66,6 +66,18 @@ impl Drop for Lock<'_> {
     }
 }
 
+/// Another ulp-apply may hold the process at this moment: its stop is short, and the lock comes later.
+fn wait_for_other_applier(pid: i32, tid: i32) -> Result<(), Error> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match task::refuse_traced(pid, tid) {
+            Err(Error::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            answer => return answer,
+        }
+    }
+}
+
 impl Process {
     /// Finds a process and opens its memory. Changes and stops nothing.
     pub fn open(pid: i32) -> Result<Self, Error> {
@@ -96,7 +108,7 @@ impl Process {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Gone { pid }),
             Err(source) => return Err(Error::Proc { path, source }),
         };
-        task::refuse_traced(pid, tid)?;
+        wait_for_other_applier(pid, tid)?;
         let auxv = task::auxv(pid, tid)?;
         if !auxv.contains(&(AT_PHENT, PHENT_64)) {
             return Err(Error::Not64Bit { pid });

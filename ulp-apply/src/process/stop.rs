@@ -72,7 +72,7 @@ impl Quiet<'_> {
 /// Runs `f` on a thread of its own, so that the kernel undoes all tracing when it ends.
 pub(super) fn on_tracer<R: Send>(f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
     std::thread::scope(|scope| {
-        let tracer = std::thread::Builder::new().name("tracer".into()).spawn_scoped(scope, || {
+        let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
             sys::short_sleeps();
             f()
         });

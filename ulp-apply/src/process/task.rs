@@ -142,6 +142,9 @@ pub fn count(pid: i32) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/task")).ok()?.nlink().checked_sub(2)
 }
 
+/// The name of the thread that traces.
+pub const TRACER: &str = "tracer";
+
 /// Some thread that has not ended.
 pub fn living(pid: i32) -> Result<i32, Error> {
     let live = |tid: &i32| Stat::read(pid, *tid).is_some_and(|s| !s.ended());
@@ -155,8 +158,16 @@ pub fn living(pid: i32) -> Result<i32, Error> {
 pub fn refuse_traced(pid: i32, tid: i32) -> Result<(), Error> {
     match Status::read(pid, tid)?.tracer {
         0 => Ok(()),
+        tracer if is_applier(tracer) => Err(Error::Locked { pid }),
         tracer => Err(Error::Traced { pid, tracer, comm: comm(tracer, tracer) }),
     }
+}
+
+/// Whether a tracer is another ulp-apply, whose stop passes in a moment, and no debugger.
+fn is_applier(tracer: i32) -> bool {
+    let program = |who: &str| fs::read_link(format!("/proc/{who}/exe")).ok();
+    let theirs = program(&tracer.to_string());
+    theirs.is_some() && theirs == program("self") && comm(tracer, tracer) == TRACER
 }
 
 /// The auxiliary vector, as pairs of words.
