@@ -158,6 +158,10 @@ pub trait Arch: Sync + fmt::Debug {
     // ---- building ----
     /// Compiler flags which give every function (and datum, where that does not change code) its own section.
     fn section_flags(&self) -> &'static [&'static str];
+    /// Compiler flags which make code reach data of other files through slots only; none where that is not understood.
+    fn slot_flags(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// The row of a relocation type, `None` when the psABI has no such number.
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow>;
     /// All rows, for tests and for documentation.

@@ -151,6 +151,9 @@ impl Arch for X86_64 {
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections", "-fdata-sections"]
     }
+    fn slot_flags(&self) -> &'static [&'static str] {
+        &["-mno-direct-extern-access"]
+    }
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
         RELOCATIONS.iter().find(|r| r.r_type == r_type)
     }

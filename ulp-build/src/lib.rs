@@ -10,6 +10,7 @@ pub mod compile;
 pub mod diff;
 pub mod emit;
 pub mod identity;
+pub mod indirect;
 pub mod linesync;
 pub mod linkmap;
 pub mod model;
@@ -54,19 +55,31 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
     };
     let seen = request.build_path.as_deref().unwrap_or(&orig);
     let work = work::Work::open(request, &command, seen)?;
-    let built = compile::both_trees(request, &command, &work, progress)?;
-    progress.stage("comparing the objects");
-    let diffs = diff::compare_units(&built.units);
-    progress.stage("making the package");
-    match package::package(request, &built, &diffs).map_err(anyhow::Error::new)? {
-        Outcome::NoChange(why) => Err(Stop::NoChange(vec![why])),
-        Outcome::Refused(refusals) => Err(Stop::Refused(refusals)),
-        Outcome::Package(package, summary) => {
-            write(&request.output, &package.write().map_err(anyhow::Error::new)?)?;
-            let gone: BTreeSet<String> = diffs.iter().flat_map(|d| diff::DiffReport::from(d).gone).collect();
-            Ok(Made { built, summary, gone: gone.into_iter().collect() })
+    compile::both_trees(request, &command, &work, progress, |built, again| {
+        progress.stage("comparing the objects");
+        let mut diffs = diff::compare_units(&built.units);
+        progress.stage("making the package");
+        let mut outcome = package::package(request, &built, &diffs).map_err(anyhow::Error::new)?;
+        if let Outcome::Refused(refusals) = &outcome {
+            let flags = ulp_arch::host().map_or(&[][..], |arch| arch.slot_flags());
+            if let Some(other) = indirect::through_slots(&built.units, &diffs, refusals, flags, again) {
+                let second = package::package(request, &built, &other).map_err(anyhow::Error::new)?;
+                // What the first compile was refused for is the better reason.
+                if matches!(second, Outcome::Package(..)) {
+                    (outcome, diffs) = (second, other);
+                }
+            }
         }
-    }
+        match outcome {
+            Outcome::NoChange(why) => Err(Stop::NoChange(vec![why])),
+            Outcome::Refused(refusals) => Err(Stop::Refused(refusals)),
+            Outcome::Package(package, summary) => {
+                write(&request.output, &package.write().map_err(anyhow::Error::new)?)?;
+                let gone: BTreeSet<String> = diffs.iter().flat_map(|d| diff::DiffReport::from(d).gone).collect();
+                Ok(Made { built, summary, gone: gone.into_iter().collect() })
+            }
+        }
+    })
 }
 
 /// Writes the package, whole or not at all.

@@ -296,6 +296,14 @@ impl Context<'_> {
             let advice = "call it through a function of the program that uses it already";
             return Err(refusal(Code::IfuncUnbound, name, message, advice));
         }
+        // A program that holds a copy of it under another name (`environ`, `__environ`) uses the copy.
+        let copied = |alias: &&str| elf.dynamic_named(alias).is_some_and(|(_, s)| s.defined);
+        if object == ObjectKind::Data
+            && let Some(alias) = self.linked.libraries.aliases(name).find(copied)
+        {
+            let message = format!("{user} refers to {name}, which the program holds a copy of as {alias}");
+            return Err(refusal(Code::Unresolved, name, message, "use the name that the program uses"));
+        }
         let version = match known {
             Some((_, symbol)) => symbol.version.clone(),
             None => export.and_then(|e| e.version),

@@ -40,8 +40,17 @@ struct Pair<'a> {
     fixed_link_names: Vec<String>,
 }
 
-/// Does it all. The work directory has to outlive the result, which points into it.
-pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Progress) -> Result<Built, Stop> {
+/// Compiles the fixed side of the unit of this index once more, with these flags too.
+pub type Again<'a> = dyn Fn(usize, &[&str]) -> Result<PathBuf> + 'a;
+
+/// Does it all, and hands it on. The work directory has to outlive the result, which points into it.
+pub fn both_trees<T>(
+    request: &Request,
+    command: &str,
+    work: &Work,
+    progress: &Progress,
+    then: impl FnOnce(Built, &Again<'_>) -> Result<T, Stop>,
+) -> Result<T, Stop> {
     let orig = request.orig.canonicalize().with_context(|| format!("cannot read {}", request.orig.display()))?;
     let mut warnings = Vec::new();
 
@@ -133,13 +142,27 @@ pub fn both_trees(request: &Request, command: &str, work: &Work, progress: &Prog
         }
     };
     progress.done();
-    Ok(Built {
+    let built = Built {
         links,
         units,
         unread: classes.unread,
         changed_files: changed_files(&differences.files, &orig, &fix),
         compiler: compiler(&linked),
         warnings,
+    };
+    then(built, &|index, more| {
+        let unit = linked.get(index).and_then(|pair| pair.fix).context("the unit is gone in the fixed tree")?;
+        let flags = [flags, more].concat();
+        let name = format!("{index}-again");
+        match &again {
+            None => {
+                let swap = Swap::begin(&watched.place, work, &differences.files, &classes.recompiled, &orig, &fix)?;
+                let made = recompile::recompile(unit, &watched.place, &flags, &[], work.run(), &name);
+                swap.end()?;
+                made
+            }
+            Some(again) => recompile::recompile(unit, &again.place, &flags, &[], work.run(), &name),
+        }
     })
 }
 

@@ -57,6 +57,18 @@ impl Libraries {
             Some(Export { version: symbol.version.clone(), kind: symbol.kind, library: library.clone() })
         })
     }
+
+    /// The other names of what `export` finds.
+    pub fn aliases<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let home = self.loaded.iter().find_map(|(_, elf)| {
+            let symbol = elf.dynamic.iter().find(|s| s.name == name && s.defined && s.default_version)?;
+            Some((elf, symbol.addr))
+        });
+        home.into_iter().flat_map(move |(elf, addr)| {
+            let same = elf.dynamic.iter().filter(move |s| s.defined && s.addr == addr && s.name != name);
+            same.map(|s| s.name.as_str())
+        })
+    }
 }
 
 fn find(name: &str, runpath: &[PathBuf], linked: &[PathBuf], machine: u16) -> Option<(PathBuf, Elf)> {

@@ -1,0 +1,6 @@
+// Fixed.
+#include "ask.h"
+
+NOINLINE int check(int n) { return n + fileno(stderr); }
+
+void answer(const char *question) { printf("%d\n", check(atoi(question))); }
