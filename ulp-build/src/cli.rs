@@ -6,6 +6,7 @@ use crate::{progress::Progress, report, work};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use ulp_format::Accepted;
@@ -132,6 +133,11 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
+    // `try_init`: a second call in one process, as tests make, is harmless.
+    let filter = env_logger::Env::default().default_filter_or("warn");
+    let _ = env_logger::Builder::from_env(filter)
+        .format(|f, record| writeln!(f, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .try_init();
     if let Some(Verb::Diff { orig, fixed, json }) = cli.verb {
         return diff(&orig, &fixed, json);
     }
