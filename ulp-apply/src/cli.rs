@@ -170,7 +170,10 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
         unit => return Err(format!("unknown unit {unit}; use us, ms, s, m or h")),
     };
     let value: f64 = number.parse().map_err(|_| "give a number and a unit, such as 30s or 50ms".to_owned())?;
-    Duration::try_from_secs_f64(value * scale).map_err(|_| "give a positive time, such as 30s or 50ms".to_owned())
+    /// More is a slip of the pen, and would overflow the clock.
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+    let time = Duration::try_from_secs_f64(value * scale).ok().filter(|t| *t <= LONGEST);
+    time.ok_or_else(|| "give a positive time of at most a year, such as 30s or 50ms".to_owned())
 }
 
 /// `ulp-apply FILE --pid PID` is `ulp-apply apply FILE --pid PID`: the verb is put in where the first argument is none.
@@ -578,7 +581,7 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(ms(text), expected, "{text}");
         }
-        for text in ["", "s", "5 parsecs", "-1s", "1e400s", "nan"] {
+        for text in ["", "s", "5 parsecs", "-1s", "1e400s", "nan", "1e18s", "9000h"] {
             assert_eq!(ms(text), None, "{text}");
         }
     }

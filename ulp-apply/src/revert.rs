@@ -8,9 +8,10 @@ use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
-use crate::registry::{self, Entry, FunctionRecord, Live, State};
+use crate::registry::{self, Access, Entry, FunctionRecord, Live, State};
 use crate::snapshot::{Snapshot, own_code};
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 use ulp_arch::RemoteAddr;
 
 /// What became of a patch's memory.
@@ -34,9 +35,11 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         return Err(crate::plan::foreign(&function, at));
     }
     let check = snapshot.check(own_code(entry))?;
-    let ((), timings) = when_quiet(process, &check, limits, |quiet| put_back(process, quiet, entry))?;
-    let memory = if record.escape { Memory::Retired } else { free(process, entry, limits) };
-    Ok((timings, memory))
+    let (stacks, timings) = when_quiet(process, &check, limits, |quiet| {
+        put_back(process, quiet, entry)?;
+        Ok(quiet.stack_tops().to_vec())
+    })?;
+    Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, &stacks, limits) }))
 }
 
 /// Under the stop: the record says what is going on, the old bytes go back, the record says it is done.
@@ -55,19 +58,48 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
         state(entry.state, 2)?;
         return Err(e);
     }
-    // From here on nothing leads to the patch's memory, and nobody is inside.
-    state(if entry.record.escape { State::Retired } else { State::Freeing }, 2)
+    // No entry leads to the patch's memory any more; whether anything else does is asked before it is given back.
+    state(State::Retired, 2)
 }
 
-/// Unmaps what nothing leads to any more. When that fails the memory stays and does no harm; the next ulp-apply tries again.
-fn free(process: &Process, entry: &Entry, limits: &Limits) -> Memory {
-    match unmap(process, &entry.record, limits) {
+/// Unmaps what nothing leads to any more. When something may, or when it fails, the memory stays and does no harm.
+fn free(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits) -> Memory {
+    let freed =
+        let_go_of(snapshot, entry, stacks, limits).and_then(|()| Ok(unmap(snapshot.process, &entry.record, limits)?));
+    match freed {
         Ok(()) => Memory::Unmapped,
         Err(e) => {
-            log::warn!("pid {}: the memory of {} stays: {e}", process.pid(), entry.record.name);
+            log::warn!("pid {}: the memory of {} stays: {e}", snapshot.process.pid(), entry.record.name);
             Memory::Retired
         }
     }
+}
+
+/// Proves that no context the program has put aside will go on in the patch's code (a coroutine's stack is ordinary
+/// memory, and no thread stands on it), and marks the patch's memory as free. The memory is searched while the program
+/// runs, because that may take long; no entry leads to the code any more, so nothing new can come to point there.
+fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let process = snapshot.process;
+    let codes = entry.record.areas().filter(|a| a.access == Access::Code).map(|a| a.range());
+    if let Some(at) = find_pointer(process, entry, &codes.collect::<Vec<_>>(), Some(stacks), Instant::now() + LONGEST)?
+    {
+        return Err(Error::busy(
+            format!("memory at {at} points into its code, as that of a coroutine waiting inside would"),
+            "it does no harm; give it back another time with ulp-apply revert --purge",
+        ));
+    }
+    // A context that was in motion during the search is on a thread's stack, or was.
+    let check = snapshot.check(own_code(entry))?;
+    let (marked, _) = process.stop(limits.max_stop, &check, |quiet| {
+        let now = registry::decode(process, entry.at)?;
+        let Some(now) = now.filter(|n| n.state == State::Retired && n.record == entry.record) else {
+            return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
+        };
+        let (at, words) = registry::state_change(entry.at, State::Freeing, now.generation.wrapping_add(1));
+        Ok(quiet.write(at, &words)?)
+    })?;
+    marked
 }
 
 /// Finishes or takes back what a dead ulp-apply left. Returns what was done, in words, for each patch it was done to.
@@ -80,7 +112,7 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
             State::Applied | State::Retired => continue,
             State::Applying | State::Reverting => {}
             State::Freeing => {
-                free(process, entry, limits);
+                unmap(process, &entry.record, limits)?;
                 done.push(format!("{name}: an ulp-apply died while it gave its memory back; that is done now"));
                 continue;
             }
@@ -118,7 +150,8 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         if now.as_ref() != Some(entry) {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
-        match find_pointer(process, entry, quiet.deadline())? {
+        let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
+        match find_pointer(process, entry, &areas, None, quiet.deadline())? {
             None => {
                 let generation = entry.generation.wrapping_add(1);
                 let (at, words) = registry::state_change(entry.at, State::Freeing, generation);
@@ -136,11 +169,17 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
     }
 }
 
-/// The first place in writable memory, the patch's own apart, that holds an address of the patch.
-fn find_pointer(process: &Process, entry: &Entry, deadline: Instant) -> Result<Option<RemoteAddr>> {
+/// The first place in writable memory, the patch's own apart, that holds an address in `areas`. Given the thread
+/// pointers, it leaves out the threads' stacks: what is live there a stop has looked at, the rest is what old calls left behind.
+fn find_pointer(
+    process: &Process,
+    entry: &Entry,
+    areas: &[Range<u64>],
+    stacks: Option<&[u64]>,
+    deadline: Instant,
+) -> Result<Option<RemoteAddr>> {
     /// Read at once; neighbouring pieces overlap by seven bytes, so that a word across their border is seen.
     const PIECE: u64 = 1 << 20;
-    let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
     let low = areas.iter().map(|a| a.start).min().unwrap_or(0);
     let high = areas.iter().map(|a| a.end).max().unwrap_or(0);
     let points_in = |word: &[u8]| {
@@ -148,14 +187,18 @@ fn find_pointer(process: &Process, entry: &Entry, deadline: Instant) -> Result<O
         low <= value && value < high && areas.iter().any(|a| a.contains(&value))
     };
     for mapping in process.maps()?.iter().filter(|m| m.write && m.read) {
-        if areas.iter().any(|a| a.contains(&mapping.start)) {
+        let first_stack = stacks.is_some() && mapping.name == "[stack]";
+        if first_stack || entry.record.areas().any(|a| a.range().contains(&mapping.start)) {
             continue;
         }
-        let mut at = mapping.start;
+        // The C libraries keep a thread's descriptor at the top of its stack.
+        let inside = |tp: &&u64| mapping.name.is_empty() && (mapping.start..mapping.end).contains(*tp);
+        let own = stacks.unwrap_or_default().iter().filter(inside);
+        let mut at = own.max().map_or(mapping.start, |tp| tp & !7);
         while at < mapping.end {
             if Instant::now() >= deadline {
                 return Err(Error::busy(
-                    "the process has more memory than can be searched in one stop",
+                    "the process has more memory than can be searched in the time",
                     "give it a longer --max-stop",
                 ));
             }

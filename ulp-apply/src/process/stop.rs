@@ -53,6 +53,7 @@ pub struct Quiet<'a> {
     process: &'a Process,
     holder: i32,
     deadline: Instant,
+    stack_tops: Vec<u64>,
     // A tracer is one thread: the guard may not leave it.
     _tracer: PhantomData<*const ()>,
 }
@@ -61,6 +62,11 @@ impl Quiet<'_> {
     /// Writes memory, also where it is mapped read-only.
     pub fn write(&self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
         self.process.write(self.holder, addr, bytes)
+    }
+
+    /// The thread pointers of all threads but the first: where, at the top of their stacks, their descriptors are.
+    pub fn stack_tops(&self) -> &[u64] {
+        &self.stack_tops
     }
 
     /// When the stop's time is up; nothing enforces it from here on, so look before beginning something long.
@@ -141,7 +147,9 @@ impl Process {
                 }
             }
             let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
-            let quiet = Quiet { process: self, holder, deadline: crowd.deadline, _tracer: PhantomData };
+            let others = crowd.held.iter().filter(|h| h.tid != self.pid);
+            let stack_tops = others.filter_map(|h| self.arch().thread_pointer(&h.regs)).collect();
+            let quiet = Quiet { process: self, holder, deadline: crowd.deadline, stack_tops, _tracer: PhantomData };
             let result = f(&quiet);
             Ok((result, crowd.let_go()))
         })
