@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::plan::{Load, Plan, foreign};
 use crate::process::{Check, Process, Protection, Quiet, Timings};
-use crate::registry::{self, FunctionRecord, Live, Record, State, TargetRecord};
+use crate::registry::{self, FunctionRecord, Live, MAGIC, Record, State, TargetRecord};
 use crate::snapshot::{Snapshot, page_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use ulp_arch::RemoteAddr;
@@ -35,7 +35,14 @@ pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loa
                 mapped.push(load);
             }
             // The record comes first: from here on another ulp-apply can find and free this memory.
-            plan.loads.iter().try_for_each(|load| remote.write(load.start, &load.bytes))
+            for (i, load) in plan.loads.iter().enumerate() {
+                // A record counts from its first bytes on, so they are written when the rest is there: a record cut
+                // short by our death would be taken for damage, and the process never be patched again.
+                let (head, rest) = load.bytes.split_at(if i == 0 { MAGIC.len().min(load.bytes.len()) } else { 0 });
+                remote.write(load.start.plus(head.len() as u64), rest)?;
+                remote.write(load.start, head)?;
+            }
+            Ok(())
         };
         let filled = fill();
         if filled.is_err() {

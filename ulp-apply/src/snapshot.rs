@@ -5,6 +5,7 @@
 use crate::error::{Class, Error, Result};
 use crate::process::{Check, ExtraTable, Lock, Maps, Module, Process, Suspect, Unwinder};
 use crate::registry::{self, Access, Entry, Live, State};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ulp_arch::RemoteAddr;
@@ -29,12 +30,15 @@ impl PackageFile {
             let class = if e.kind() == std::io::ErrorKind::PermissionDenied { Class::Refused } else { Class::Failed };
             Error::new(class, format!("cannot read {shown}: {e}"), "check the file's name and permissions")
         };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > LARGEST_FILE {
-            let message = format!("{shown}: not a .ulp package: it has {size} bytes");
+        // Not by the size it claims: a device claims none and has no end.
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+            .map_err(unreadable)?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            let message = format!("{shown}: not a .ulp package: it has more than {LARGEST_FILE} bytes");
             return Err(Error::new(Class::BadPackage, message, "give a file that ulp-build wrote"));
         }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
         let package = Package::read(&bytes).map_err(|e| Error::from(e).while_trying(shown))?;
         let digest = ulp_format::digest_hex(&bytes).map_err(|e| Error::from(e).while_trying(path.display()))?;
         Ok(Self { path: path.to_owned(), package, digest })

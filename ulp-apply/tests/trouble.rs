@@ -2,6 +2,8 @@
 //! Processes in odd states: a coroutine put aside inside the new code, a patch that an ulp-apply left half switched,
 //! a long record, times that overflow the clock. Whatever happens, the program lives and answers.
 
+// Other tests use the rest of it.
+#[allow(dead_code)]
 mod support;
 
 use support::{Build, Patch, Server, Target, ulp_apply};
@@ -54,7 +56,9 @@ const OLD: &str = "6 7";
 const NEW: &str = "1005 2005";
 
 fn pair(target: &Target) -> Patch {
-    Patch::new(target, "pair-fix", PAIR_FIX, &["near", "far"])
+    let mut patch = Patch::new(target, "pair-fix", PAIR_FIX, &["near", "far"]);
+    patch.package.manifest.atomic = false;
+    patch
 }
 
 /// Where the entry of a function is, as `list` tells.
@@ -148,4 +152,9 @@ fn a_time_beyond_the_clock_is_wrong_usage() {
         ulp_apply(&[&file, "--pid", &server.pid(), option, "1e18s"]).code(2);
     }
     assert_eq!(server.ask("5"), OLD);
+}
+
+#[test]
+fn a_file_without_an_end_is_no_package() {
+    ulp_apply(&["info", "/dev/zero"]).code(7);
 }
