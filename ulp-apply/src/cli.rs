@@ -358,6 +358,8 @@ fn for_each(
                         each(tally, pid, Ok(process));
                     }
                 }
+                // No program of anybody's.
+                Err(crate::process::Error::KernelThread { .. }) => {}
                 Err(e) if e.kind() == crate::process::ErrorKind::Refused => {
                     log::debug!("pid {pid}: {e}");
                     closed.insert(pid);

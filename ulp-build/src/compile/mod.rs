@@ -92,10 +92,16 @@ pub fn both_trees<T>(
         Some(again) => renamed::pair_up(pair(&watched, again), &watched.store, &again.store)?,
     };
     if touched.is_empty() {
-        if again.is_some() {
+        let paths: Vec<PathBuf> = differences.files.iter().map(|d| d.path.clone()).collect();
+        let units = watched.units.iter().chain(again.iter().flat_map(|a| &a.units));
+        let compiled = units.flat_map(|unit| &unit.reads).any(|read| paths.contains(read));
+        // A changed Makefile was read, though not by a compiler; a file that is merely new was read by nobody.
+        let built =
+            differences.files.iter().any(|d| d.change == Change::Modified && classes.build_again.contains(&d.path));
+        if compiled || built {
             return Err(Stop::NoChange(vec!["both builds compile to the same objects".into()]));
         }
-        return Err(nothing_built(&classes.unread).into());
+        return Err(nothing_built(&paths).into());
     }
 
     progress.stage("proving which binary this is");
