@@ -292,7 +292,14 @@ impl<'a> Remote<'a> {
     }
 
     fn failed(&mut self, request: &'static str, tid: i32, source: std::io::Error) -> Error {
-        if self.process.is_alive() { Error::Ptrace { request, tid, source } } else { self.gone() }
+        if !self.process.is_alive() {
+            return self.gone();
+        }
+        // The process lives, so this thread has ended or is not in its stop yet: another attempt may find it, or another one.
+        if source.raw_os_error() == Some(libc::ESRCH) {
+            return Error::NotStopped { tid, comm: task::comm(self.process.pid, tid), waited: self.max_stop };
+        }
+        Error::Ptrace { request, tid, source }
     }
 
     fn gone(&mut self) -> Error {
