@@ -28,3 +28,14 @@ pub struct PcRelative {
     /// The address itself is the result (`lea`): it can be stored. Else memory there is read or written.
     pub taken: bool,
 }
+
+/// What code does with an address of data, from harmless to lasting.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AddressUse {
+    /// Memory there is read, and the address is gone when the function is.
+    Read,
+    /// It goes where it was not followed: an argument, a result, the stack.
+    Handed,
+    /// It is written to memory, where others find it later.
+    Stored,
+}

@@ -13,7 +13,7 @@ mod reloc;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
-pub use detail::{InsnDetail, PcRelative};
+pub use detail::{AddressUse, InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow};
 
 use core::fmt;
@@ -181,6 +181,11 @@ pub trait Arch: Sync + fmt::Debug {
         let insns = self.decode(code);
         let whole = insns.last().map_or(0, |last| last.end) == code.len();
         !whole || insns.iter().any(|insn| matches!(insn.flow, Flow::Jump { target: Some(0) | None, .. }))
+    }
+
+    /// What `code` does with the address of data that the relocated field at `field` stands for.
+    fn address_use(&self, _code: &[u8], _field: usize) -> AddressUse {
+        AddressUse::Handed
     }
 
     /// The instruction at `at` of `code`; `None` when it is not one, or instructions cannot be told apart yet.

@@ -3,9 +3,11 @@
 //! the instruction. Facts: System V ABI, AMD64 Architecture Processor Supplement (<https://gitlab.com/x86-psABIs/x86-64-ABI>),
 //! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
 
+mod address;
+
 use crate::{
-    Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow, RemoteAddr,
-    SlotRelocations, Stub,
+    AddressUse, Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow,
+    RemoteAddr, SlotRelocations, Stub,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
@@ -188,6 +190,10 @@ impl Arch for X86_64 {
             insns.push(Insn { start, end: decoder.position(), flow });
         }
         insns
+    }
+
+    fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
+        address::follow(code, field)
     }
 
     fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {

@@ -134,7 +134,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
     #[error(
-        "{0} cannot be accepted: it says what is so, not what is wise; only E-CTOR, E-DATA-INIT and E-LAYOUT can be overruled"
+        "{0} cannot be accepted: it says what is so, not what is wise; only E-CTOR, E-DATA-INIT, E-ESCAPED and E-LAYOUT can be overruled"
     )]
     Truth(String),
 }
@@ -151,7 +151,7 @@ pub struct Judged {
 
 /// Takes out what the packager accepts.
 pub fn accept(refusals: Vec<Refusal>, wanted: &[Accepted]) -> Result<Judged, AcceptError> {
-    let judgement = [Code::Ctor, Code::DataInit, Code::Layout];
+    let judgement = [Code::Ctor, Code::DataInit, Code::Escaped, Code::Layout];
     if let Some(truth) = wanted.iter().find(|a| judgement.iter().all(|c| c.as_str() != a.code)) {
         return Err(AcceptError::Truth(truth.code.clone()));
     }
@@ -166,6 +166,7 @@ pub fn accept(refusals: Vec<Refusal>, wanted: &[Accepted]) -> Result<Judged, Acc
             }
             let meaning = match refusal.code {
                 Code::DataInit => "the running program keeps the value it has",
+                Code::Escaped => "what keeps its address goes on with the old content",
                 Code::Ctor => "it does not run in the running program",
                 _ => "existing objects keep their layout",
             };

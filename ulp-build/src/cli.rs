@@ -84,7 +84,7 @@ struct Make {
     /// CVE that the patch fixes
     #[arg(long, value_name = "ID")]
     cve: Vec<String>,
-    /// Overrule a refusal of judgement (E-CTOR, E-DATA-INIT, E-LAYOUT), wholly or for one symbol; it is recorded
+    /// Overrule a refusal of judgement (E-CTOR, E-DATA-INIT, E-ESCAPED, E-LAYOUT), wholly or for one symbol; it is recorded
     #[arg(long, value_name = "CODE[:SYM]", value_parser = accepted)]
     accept: Vec<Accepted>,
     /// Directory that keeps the original's build for the next patch
@@ -109,7 +109,7 @@ fn accepted(text: &str) -> Result<Accepted, String> {
         Some((code, symbol)) => (code, Some(symbol.to_string())),
         None => (text, None),
     };
-    let judgement = [Code::Ctor, Code::DataInit, Code::Layout];
+    let judgement = [Code::Ctor, Code::DataInit, Code::Escaped, Code::Layout];
     if !judgement.iter().any(|c| c.as_str() == code && c.is_judgement()) {
         let all: Vec<&str> = judgement.iter().map(|c| c.as_str()).collect();
         return Err(format!("only refusals of judgement can be accepted: {}", all.join(", ")));

@@ -4,6 +4,7 @@
 
 mod checks;
 mod equal;
+mod escapes;
 mod report;
 mod twins;
 

@@ -226,7 +226,7 @@ impl Code {
 
     /// Whether `--accept` may overrule it: a refusal of judgement, not of truth.
     pub const fn is_judgement(self) -> bool {
-        matches!(self, Self::Ctor | Self::DataInit | Self::Layout)
+        matches!(self, Self::Ctor | Self::DataInit | Self::Escaped | Self::Layout)
     }
 }
 

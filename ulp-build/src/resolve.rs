@@ -187,6 +187,17 @@ impl Context<'_> {
         if matches!(row.formula, Formula::TpOffset | Formula::TpSlotPcRelative) {
             return self.thread_local_by_name(user, name, row);
         }
+        // A linker option (--wrap) turns undefined references to a name into another one, and only the linker knows.
+        let wrapper = format!("__wrap_{name}");
+        if self.linked.rebuilt.named(&wrapper).next().is_some() || self.exported.contains_key(&wrapper) {
+            let message = format!("{user} refers to {name}, which the linker may have turned into {wrapper}");
+            return Err(refusal(
+                Code::Linker,
+                name,
+                message,
+                "leave this reference out of the fix, or link without --wrap",
+            ));
+        }
         if let Some(key) = self.exported.get(name).copied() {
             let atom = self.units[key.0].fixed(key.1);
             match (atom, self.replaced.get(&key)) {

@@ -10,7 +10,7 @@ use crate::object::{Atom, AtomId, AtomKind, Object, Scope, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use ulp_arch::{Arch, Flow};
 
-fn refuse(code: Code, symbol: &str, message: String, advice: &str) -> Refusal {
+pub(super) fn refuse(code: Code, symbol: &str, message: String, advice: &str) -> Refusal {
     Refusal { code, symbol: Some(symbol.to_owned()), message, advice: advice.to_owned() }
 }
 
@@ -35,6 +35,7 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
         }
     }
     shared_constants(comparison, &mut refusals);
+    super::escapes::check(comparison, &mut refusals, &mut warnings);
     constructors(orig, fix, twins, &diff.verdicts, &mut refusals, &mut warnings);
     moved_names(orig, fix, &mut refusals);
     for o in &diff.gone {

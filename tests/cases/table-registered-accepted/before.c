@@ -1,0 +1,21 @@
+// The packager accepts that what was registered stays as it was: the old table lives on until it is registered anew (D110).
+#include "ask.h"
+
+struct operations {
+    int (*get)(int);
+    int factor;
+};
+
+static NOCLONE int next(int n) { return n + 1; }
+static NOCLONE int second(int n) { return n + 2; }
+static const struct operations operations = {next, 10};
+static const struct operations *volatile registered;
+
+NOINLINE void enter(void) { registered = &operations; }
+
+NOINLINE int operate(int n) { return registered->get(n) * registered->factor; }
+
+void answer(const char *question) {
+    if (!registered || *question == '-') enter();
+    printf("%d %d\n", operate(atoi(question)), second(atoi("0")));
+}
