@@ -289,6 +289,16 @@ fn a_changed_makefile_builds_the_fixed_tree_too() {
 }
 
 #[test]
+fn other_link_options_are_warned_of() {
+    let makefile = MAKEFILE.replace("$(LDFLAGS) -o", "-Wl,--defsym=other=1 -o");
+    assert_ne!(makefile, MAKEFILE);
+    let trees = Trees::new(&[("Makefile", &makefile), ("part.c", &changed_part())]);
+    let run = trees.run(&[]);
+    assert_eq!(run.code(), 0, "{run}");
+    assert!(run.to_string().contains("links prog with other options (--defsym=other=1)"), "{run}");
+}
+
+#[test]
 fn one_command_that_compiles_and_links() {
     let trees = Trees::new(&[("part.c", &changed_part())]);
     for build in [

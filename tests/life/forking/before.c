@@ -1,4 +1,5 @@
 // A program that forks a child on request and asks it through pipes: children carry the patch of their parent (A).
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
 // Fixed.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int left(int n) { return n + 100; }

@@ -1,4 +1,5 @@
 // Two functions that two patches change independently of each other (A).
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int left(int n) { return n + 1; }

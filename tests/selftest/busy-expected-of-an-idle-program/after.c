@@ -1,4 +1,5 @@
 // A busy function is expected, and nobody is in it.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 4; }

@@ -1,4 +1,5 @@
 // No change is expected, and there is one.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 3; }

@@ -1,4 +1,5 @@
 // A refusal is expected, and the fix is a good one.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 3; }

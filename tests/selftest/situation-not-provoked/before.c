@@ -1,4 +1,5 @@
 // The case says that it is about a .cold part, and there is none.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 3; }

@@ -1,4 +1,5 @@
 // A misspelt key must not be skipped.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 4; }

@@ -1,4 +1,5 @@
 // The expectation is wrong about the old program.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 NOINLINE int price(int n) { return n * 3; }

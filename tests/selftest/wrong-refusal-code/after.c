@@ -1,4 +1,5 @@
 // It is refused, and with another code.
+// SPDX-License-Identifier: GPL-2.0-or-later
 #include "ask.h"
 
 int limit = 20;

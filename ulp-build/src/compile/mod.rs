@@ -21,6 +21,7 @@ use anyhow::{Context, Result, anyhow};
 use place::Place;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use units::Compiled;
@@ -112,6 +113,9 @@ pub fn both_trees<T>(
         }
         Err(stop)
     })?;
+    if let Some(again) = &again {
+        warnings.extend(other_link_options(&watched, again, &links));
+    }
     let linked = linked_units(&watched, again.as_ref(), &links, touched)?;
     refuse_link_time_optimised(&linked)?;
 
@@ -292,6 +296,30 @@ fn pair<'a>(orig: &'a Watched, fix: &'a Watched) -> Vec<Pair<'a>> {
         }
     }
     pairs
+}
+
+/// Warnings of targets that the fixed tree links with other options: nothing of that reaches a process that is linked already.
+fn other_link_options(orig: &Watched, fix: &Watched, links: &[LinkedElf]) -> Vec<String> {
+    let options = |watched: &Watched, name: &OsStr| -> BTreeSet<String> {
+        let links = watched.calls.iter().filter(|c| c.tool == Tool::Ld && c.digest.is_some());
+        let target = links.filter(|c| c.output.as_deref().and_then(Path::file_name) == Some(name));
+        // The driver's own plugin options name temporary files, and objects are compared for themselves.
+        let words = target.flat_map(|c| &c.args).filter(|a| a.starts_with('-') && !a.starts_with("-plugin"));
+        words.cloned().collect()
+    };
+    let mut warnings = Vec::new();
+    for name in links.iter().filter_map(|l| l.rebuilt.file_name()) {
+        let (old, new) = (options(orig, name), options(fix, name));
+        let changed: Vec<&str> = old.symmetric_difference(&new).map(String::as_str).collect();
+        if !new.is_empty() && !changed.is_empty() {
+            let name = name.to_string_lossy();
+            warnings.push(format!(
+                "the fixed tree links {name} with other options ({}); a patch cannot bring that about",
+                changed.join(" ")
+            ));
+        }
+    }
+    warnings
 }
 
 fn nothing_built(unread: &[PathBuf]) -> Refusal {
