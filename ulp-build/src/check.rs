@@ -56,7 +56,7 @@ pub fn old_side(context: &Context<'_>, key: Key, entry: LinkAddr, new_symbol: St
         entry,
         landing: u8::try_from(landing).unwrap_or(0),
         room,
-        old_bytes: hex(bytes),
+        old_bytes: ulp_format::hex::encode(bytes),
         loops_to_entry: loops,
         probe_safe: landing > 0,
         ranges,
@@ -81,7 +81,12 @@ fn range(arch: &dyn Arch, linked: &Linked, old: &Atom, addr: LinkAddr) -> Result
             format!("the production code of {} at {addr} differs from the rebuilt object at +{at:#x}", old.name);
         return Err(refusal(Code::NotReproduced, &old.name, message, "build with production's own compiler and flags"));
     }
-    Ok(OldRange { name: old.name.clone(), start: addr, size: old.size, sha256: hex(&Sha256::digest(bytes)) })
+    Ok(OldRange {
+        name: old.name.clone(),
+        start: addr,
+        size: old.size,
+        sha256: ulp_format::hex::encode(&Sha256::digest(bytes)),
+    })
 }
 
 /// Whether a child (`.cold`) jumps to the entry. Calls do not count, they come with a return address.
@@ -124,10 +129,6 @@ fn room(arch: &dyn Arch, linked: &Linked, entry: LinkAddr, size: u64, wanted: u6
         }
     }
     size + at as u64
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// An `--accept` that cannot be: the code is a truth, or no code at all.

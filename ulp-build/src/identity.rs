@@ -51,8 +51,7 @@ pub fn read(path: &Path) -> Result<Facts> {
         });
     }
     sections.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
-    let hex = |id: &[u8]| id.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Facts { path: path.to_owned(), build_id: id.map(hex), sections })
+    Ok(Facts { path: path.to_owned(), build_id: id.map(ulp_format::hex::encode), sections })
 }
 
 /// The first loaded byte in which two files differ, build-id notes apart; `None` when there is none.
@@ -154,10 +153,8 @@ pub fn check_debuginfo(debuginfo: &[PathBuf], targets: &[PathBuf]) -> Result<(),
     for path in debuginfo {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let file = object::File::parse(&*bytes).map_err(|e| anyhow!("{} is not an ELF file: {e}", path.display()))?;
-        let id: Option<String> = file
-            .build_id()
-            .map_err(|e| anyhow!("{} is damaged: {e}", path.display()))?
-            .map(|id| id.iter().map(|b| format!("{b:02x}")).collect());
+        let id: Option<String> =
+            file.build_id().map_err(|e| anyhow!("{} is damaged: {e}", path.display()))?.map(ulp_format::hex::encode);
         if id.is_none() || !ids.contains(&id) {
             let wanted: Vec<&str> = ids.iter().flatten().map(String::as_str).collect();
             return Err(Refusal::new(

@@ -157,7 +157,7 @@ impl Elf {
         let mut elf = Self {
             kind: Kind::Executable,
             machine,
-            build_id: file.build_id()?.map(to_hex),
+            build_id: file.build_id()?.map(ulp_format::hex::encode),
             segments,
             tls,
             symbols: symbols(&file)?,
@@ -300,10 +300,6 @@ impl Elf {
             |name: &&str| self.section(name).is_some_and(|s| self.bytes(s.addr, s.size) != other.bytes(s.addr, s.size));
         BINDING.into_iter().find(differs)
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn segments(file: &File<'_>) -> (Vec<Segment>, Option<TlsSegment>) {
