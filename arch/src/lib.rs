@@ -142,6 +142,43 @@ impl Insn {
     }
 }
 
+/// What a gate asks before it lets a thread through to the old code: the four bytes at `at` are `old` as long as the old
+/// functions run. A word of its own (`old` is 0), or the entry of a function that has no gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Commit {
+    /// Where the four bytes are; all of them in one page.
+    pub at: RemoteAddr,
+    /// Their value, little-endian, while the old functions run.
+    pub old: u32,
+}
+
+/// A gate: where a function's entry jump leads while several functions switch at once. It asks the commit word, and goes
+/// to the new code or through the displaced instructions back into the old one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gate<'a> {
+    /// Where the gate stands.
+    pub at: RemoteAddr,
+    /// What it asks.
+    pub commit: Commit,
+    /// The new code.
+    pub new: RemoteAddr,
+    /// Where the displaced instructions stood: behind the entry's landing pad.
+    pub from: RemoteAddr,
+    /// The displaced instructions, as [`Arch::displaceable`] counted them.
+    pub displaced: &'a [u8],
+}
+
+/// Why instructions cannot be displaced into a gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Undisplaceable {
+    /// A jump of the function leads into the bytes that the entry jump overwrites.
+    JumpedInto,
+    /// An instruction there cannot stand anywhere else.
+    Instruction,
+    /// This architecture has no gates yet.
+    Unsupported,
+}
+
 /// Everything generic code may ask about a processor. Ask for a property, never for a name.
 pub trait Arch: Sync + fmt::Debug {
     /// The kernel's name: `x86_64`, `aarch64`, `loongarch64`.
@@ -213,6 +250,20 @@ pub trait Arch: Sync + fmt::Debug {
     fn plt_entry_len(&self) -> usize;
     /// An own linkage table entry at `at` which jumps to the address held in `slot`.
     fn plt_entry(&self, at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, JumpError>;
+
+    /// How many bytes of `code`, a whole function, an entry jump at `at` displaces: the whole instructions that it
+    /// touches, fewer where the function ends before.
+    fn displaceable(&self, _code: &[u8], _at: usize) -> Result<usize, Undisplaceable> {
+        Err(Undisplaceable::Unsupported)
+    }
+    /// Upper bound of the length of a gate with these displaced instructions.
+    fn gate_len(&self, _displaced: &[u8]) -> usize {
+        0
+    }
+    /// The code of a gate, at most [`Arch::gate_len`] bytes. It changes no register and nothing on the stack, flags apart.
+    fn gate(&self, _gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
+        Err(JumpError::Unsupported)
+    }
 
     // ---- registers ----
     /// Number of words of NT_PRSTATUS's register part.

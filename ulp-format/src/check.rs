@@ -23,6 +23,8 @@ pub(crate) mod limits {
     pub(crate) const RELOCATIONS: usize = 1 << 24;
     /// Bytes of a name (C++ has long ones) or of a sentence.
     pub(crate) const TEXT: usize = 64 << 10;
+    /// Bytes that an entry jump displaces: a few instructions.
+    pub(crate) const DISPLACED: usize = 64;
     /// Characters of a patch's name.
     pub(crate) const NAME: usize = 128;
     /// Bytes of a build-id; the GNU linker makes 16 or 20 and accepts any.
@@ -97,9 +99,9 @@ fn head(manifest: &Manifest) -> Result<&'static dyn Arch, String> {
         rule!(is_patch_name(other) && *other != m.name, "{other:?} cannot be replaced or required");
     }
     rule!(!m.targets.is_empty(), "it has no target");
-    let several = m.targets.iter().map(|target| target.functions.len()).sum::<usize>() > 1;
-    let gated = m.targets.iter().flat_map(|target| &target.functions).all(|function| function.gate.is_some());
-    rule!(!m.atomic || !several || gated, "it claims to switch several functions at once and has no gates");
+    let functions = m.targets.iter().flat_map(|target| &target.functions);
+    let ungated = functions.filter(|function| function.gate.is_none()).count();
+    rule!(!m.atomic || ungated <= 1, "it claims to switch several functions at once and has too few gates");
     Ok(arch)
 }
 
@@ -243,7 +245,16 @@ fn function(function: &Function, arch: &dyn Arch) -> Checked {
     let name = &function.name;
     identifier("a function", name)?;
     function.source.iter().try_for_each(|source| line("a source file", source))?;
-    rule!(function.gate.is_none(), "function {name:?} has a gate, which format {FORMAT} does not know");
+    if let Some(gate) = &function.gate {
+        let displaced = hex::decode(&gate.displaced).filter(|bytes| (1..=limits::DISPLACED).contains(&bytes.len()));
+        let displaced = displaced.ok_or_else(|| {
+            format!("the displaced bytes of {name:?} are not 1 to {} bytes of hex", limits::DISPLACED)
+        })?;
+        let pad = usize::from(function.landing);
+        let same = hex::decode(&function.old_bytes)
+            .is_some_and(|old| old.iter().skip(pad).zip(&displaced).all(|(old, displaced)| old == displaced));
+        rule!(same, "the displaced bytes of {name:?} are not those at its entry");
+    }
     let first = function.ranges.first();
     let starts = first.is_some_and(|range| range.start == function.entry);
     rule!(starts, "the old code of {name:?} does not begin at its entry");

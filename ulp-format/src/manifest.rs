@@ -31,8 +31,8 @@ pub struct Manifest {
     pub warnings: Vec<String>,
     /// Whether an address inside the patch (of its code, strings, data) can end up in data that outlives a revert.
     pub escape: bool,
-    /// Whether all functions switch at once, even when the applier dies between two entry jumps: one function, or gates.
-    /// False: several functions and no gates, a mixture is possible in a window of microseconds.
+    /// Whether all functions switch at once, even when the applier dies between two entry jumps: at most one function
+    /// without a gate. False: a mixture is possible in a window of microseconds.
     pub atomic: bool,
     /// Patches that this one replaces.
     pub replaces: Vec<String>,
@@ -142,18 +142,17 @@ pub struct Function {
     pub probe_safe: bool,
     /// The symbol in this package that replaces it.
     pub new_symbol: String,
-    /// The gate that lets several functions switch at once; none yet.
+    /// The gate that lets several functions switch at once; none where its first instructions cannot be displaced, or
+    /// where it is the only function.
     pub gate: Option<Gate>,
 }
 
-/// Planned in the next format step: where displaced instructions live. Kept so that the field has its name.
+/// What the applier needs to build a gate: it is made in the process, because it holds addresses of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
-    /// Bytes displaced from the entry.
-    pub displaced: u8,
-    /// The package symbol of the gate's code.
-    pub symbol: String,
+    /// The whole instructions behind the landing pad that the entry jump touches, lower-case hex.
+    pub displaced: String,
 }
 
 /// An undefined symbol and where its address comes from.

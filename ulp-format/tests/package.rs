@@ -306,7 +306,7 @@ const BROKEN: &[Broken] = &[
     ("control characters", |p| p.manifest.compiler = "a\nb".into()),
     ("replaced or required", |p| p.manifest.requires = vec!["server-fix-1".into()]),
     ("no target", |p| p.manifest.targets.clear()),
-    ("has no gates", |p| p.manifest.targets[0].functions.push(function("check", 0x2000))),
+    ("too few gates", |p| p.manifest.targets[0].functions.push(function("check", 0x2000))),
     ("belongs to two targets", |p| {
         let mut twin = p.manifest.targets[0].clone();
         twin.build_id = "00".into();
@@ -358,8 +358,11 @@ const BROKEN: &[Broken] = &[
     ("landing pad", |p| p.manifest.targets[0].functions[0].landing = 0),
     ("no room", |p| p.manifest.targets[0].functions[0].room = 8),
     ("wraps", |p| p.manifest.targets[0].functions[0].room = u64::MAX),
-    ("has a gate", |p| {
-        p.manifest.targets[0].functions[0].gate = Some(Gate { displaced: 5, symbol: "check".into() });
+    ("of hex", |p| p.manifest.targets[0].functions[0].gate = Some(Gate { displaced: "5g".into() })),
+    ("of hex", |p| p.manifest.targets[0].functions[0].gate = Some(Gate { displaced: String::new() })),
+    ("of hex", |p| p.manifest.targets[0].functions[0].gate = Some(Gate { displaced: "55".repeat(65) })),
+    ("not those at its entry", |p| {
+        p.manifest.targets[0].functions[0].gate = Some(Gate { displaced: "ffffffffff".into() });
     }),
     ("not sorted by symbol", |p| p.manifest.targets[0].references.reverse()),
     ("no undefined symbol", |p| p.manifest.targets[0].references[2].symbol = "pears".into()),
