@@ -76,6 +76,8 @@ pub enum JumpError {
         /// Its destination.
         to: RemoteAddr,
     },
+    /// Bytes that were displaced are no instructions which can stand elsewhere.
+    Displaced,
     /// This architecture's jumps come with a later release.
     Unsupported,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for JumpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfReach { from, to } => write!(f, "a jump from {from} does not reach {to}"),
+            Self::Displaced => write!(f, "the displaced bytes are no instructions that can stand elsewhere"),
             Self::Unsupported => write!(f, "jumps of this architecture are not supported yet"),
         }
     }
@@ -252,7 +255,8 @@ pub trait Arch: Sync + fmt::Debug {
     fn plt_entry(&self, at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, JumpError>;
 
     /// How many bytes of `code`, a whole function, an entry jump at `at` displaces: the whole instructions that it
-    /// touches, fewer where the function ends before.
+    /// touches, fewer where the function ends before. It looks at direct jumps and at the addresses in instructions: that
+    /// no table leads a computed jump into these bytes is for whoever knows the tables.
     fn displaceable(&self, _code: &[u8], _at: usize) -> Result<usize, Undisplaceable> {
         Err(Undisplaceable::Unsupported)
     }
@@ -260,7 +264,8 @@ pub trait Arch: Sync + fmt::Debug {
     fn gate_len(&self, _displaced: &[u8]) -> usize {
         0
     }
-    /// The code of a gate, at most [`Arch::gate_len`] bytes. It changes no register and nothing on the stack, flags apart.
+    /// The code of a gate, at most [`Arch::gate_len`] bytes. It changes no register and nothing on the stack, flags
+    /// apart.
     fn gate(&self, _gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
         Err(JumpError::Unsupported)
     }

@@ -4,10 +4,11 @@
 //! chapters 3.2 (registers, red zone), 3.6 (DWARF numbers) and 4.4 (relocations); Intel SDM volume 2.
 
 mod address;
+mod gate;
 
 use crate::{
-    AddressUse, Arch, Call, Field, Flow, Formula, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow,
-    RemoteAddr, SlotRelocations, Stub,
+    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow,
+    RemoteAddr, SlotRelocations, Stub, Undisplaceable,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
@@ -260,6 +261,16 @@ impl Arch for X86_64 {
         bytes.extend(rel32(at, 6, slot)?);
         bytes.extend([0x66, 0x90]);
         Ok(bytes)
+    }
+
+    fn displaceable(&self, code: &[u8], at: usize) -> Result<usize, Undisplaceable> {
+        gate::displaceable(code, at)
+    }
+    fn gate_len(&self, displaced: &[u8]) -> usize {
+        gate::gate_len(displaced)
+    }
+    fn gate(&self, gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
+        gate::gate(gate)
     }
 
     fn regs_len(&self) -> usize {
