@@ -5,11 +5,11 @@
 
 use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::plan::{Load, Plan, foreign};
-use crate::process::{Check, Process, Protection, Quiet, Timings};
-use crate::registry::{self, FunctionRecord, Live, MAGIC, Record, State, TargetRecord};
-use crate::snapshot::{Snapshot, page_of};
+use crate::plan::{Load, Plan};
+use crate::process::{Check, Process, Protection, Timings};
+use crate::registry::{self, Live, MAGIC, Record, State, TargetRecord};
+use crate::snapshot::Snapshot;
+use crate::switch::{self, Bytes, Done, Stopped};
 use std::sync::atomic::{AtomicBool, Ordering};
 use ulp_arch::RemoteAddr;
 
@@ -64,13 +64,28 @@ impl Loaded<'_> {
         let switched = AtomicBool::new(false);
         let result = when_quiet(self.process, check, limits, |quiet| {
             self.recheck()?;
-            let functions: Vec<&FunctionRecord> = self.plan.record.functions().collect();
-            write_entries(self.process, quiet, &functions, Bytes::Jump)?;
+            let record = &self.plan.record;
+            let code = Stopped { process: self.process, quiet };
+            let left = match switch::all(&code, record, Bytes::Jump)? {
+                Done::Whole => None,
+                Done::ThroughGates(e) => Some(e),
+            };
+            if record.commit.is_some() {
+                // There is no way back from the one store, and none is needed: what is missing the next one adds.
+                switched.store(true, Ordering::Relaxed);
+            }
             let (at, words) =
                 registry::state_change(self.plan.at, State::Applied, self.plan.generation.wrapping_add(1));
-            if let Err(e) = quiet.write(at, &words) {
-                write_entries(self.process, quiet, &functions, Bytes::Old)?;
-                return Err(e.into());
+            match (left.map_or_else(|| quiet.write(at, &words).map_err(Error::from), Err), &record.commit) {
+                (Ok(()), _) => {}
+                (Err(e), Some(_)) => {
+                    let pid = self.process.pid();
+                    log::warn!("pid {pid}: the new functions run, but {e}; the next ulp-apply completes it");
+                }
+                (Err(e), None) => {
+                    switch::all(&code, record, Bytes::Old)?;
+                    return Err(e);
+                }
             }
             switched.store(true, Ordering::Relaxed);
             Ok(())
@@ -93,6 +108,9 @@ impl Loaded<'_> {
             if !module.is_unchanged(self.process)? {
                 return Err(moved(format!("{} was unloaded or replaced meanwhile", module.name)));
             }
+        }
+        if self.plan.record.committed(self.process)? == Some(true) {
+            return Err(moved("the commit word in the patch's memory changed meanwhile".into()));
         }
         let own = registry::decode(self.process, self.plan.at)?;
         if own.is_none_or(|e| (e.state, e.generation) != (State::Applying, self.plan.generation)) {
@@ -160,120 +178,7 @@ fn ours(process: &Process, record: &Record) -> std::result::Result<Vec<(RemoteAd
         .collect())
 }
 
-/// Which bytes go to the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bytes {
-    Old,
-    Jump,
-}
-
-/// Writes the entries of all functions, page by page, after every one was compared; entries that have the wanted bytes
-/// already stay. On an error everything is as before.
-pub fn write_entries(process: &Process, quiet: &Quiet<'_>, functions: &[&FunctionRecord], to: Bytes) -> Result<()> {
-    let spans = spans(process, functions, to)?;
-    for (i, span) in spans.iter().enumerate() {
-        let written = quiet.write(span.at, &span.new).map_err(Error::from).and_then(|()| {
-            let now = memory::bytes(process, span.at, span.new.len() as u64)?;
-            if now == span.new {
-                return Ok(());
-            }
-            Err(Error::failed(format!("the bytes written at {} are not there", span.at), "report this as a bug"))
-        });
-        if let Err(e) = written {
-            for done in spans.iter().take(i + 1).rev() {
-                if let Err(undo) = quiet.write(done.at, &done.old) {
-                    return Err(e.while_trying(format!("cannot restore {} either ({undo})", done.at)));
-                }
-            }
-            return Err(e);
-        }
-    }
-    Ok(())
-}
-
-/// One stretch of code with entries in it, written at once.
-#[derive(Debug, PartialEq, Eq)]
-struct Span {
-    at: RemoteAddr,
-    old: Vec<u8>,
-    new: Vec<u8>,
-}
-
-fn spans(memory: &dyn memory::Memory, functions: &[&FunctionRecord], to: Bytes) -> Result<Vec<Span>> {
-    let mut sorted = functions.to_vec();
-    sorted.sort_by_key(|f| f.entry);
-    let mut spans: Vec<Span> = Vec::new();
-    for page in sorted.chunk_by(|a, b| page_of(a.entry) == page_of(b.entry)) {
-        let (Some(first), Some(last)) = (page.first(), page.last()) else { continue };
-        let len = last.entry.0.saturating_sub(first.entry.0).saturating_add(last.old.len() as u64);
-        let old = memory::bytes(memory, first.entry, len)?;
-        let mut new = old.clone();
-        let mut free_from = 0;
-        for f in page {
-            let start = usize::try_from(f.entry.0 - first.entry.0).unwrap_or(usize::MAX);
-            let place = start.checked_add(f.old.len()).and_then(|end| new.get_mut(start..end));
-            let place = place.filter(|_| start >= free_from).ok_or_else(|| foreign(&f.name, f.entry))?;
-            if *place != *f.old && *place != *f.jump {
-                return Err(foreign(&f.name, f.entry));
-            }
-            place.copy_from_slice(if to == Bytes::Jump { &f.jump } else { &f.old });
-            free_from = start.saturating_add(f.old.len());
-        }
-        if new != old {
-            spans.push(Span { at: first.entry, old, new });
-        }
-    }
-    Ok(spans)
-}
-
 /// The check for a plan: nobody inside the functions it replaces.
 pub fn check_for(snapshot: &Snapshot<'_>, plan: &Plan) -> Result<Check> {
     snapshot.check(plan.suspects.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::test::Pieces;
-
-    fn function(entry: u64, old: [u8; 2], jump: [u8; 2]) -> FunctionRecord {
-        FunctionRecord {
-            name: format!("f{entry:x}"),
-            entry: RemoteAddr(entry),
-            new: RemoteAddr(0),
-            old: old.to_vec(),
-            jump: jump.to_vec(),
-        }
-    }
-
-    #[test]
-    fn entries_on_one_page_are_one_write() {
-        let mut code = Pieces::default();
-        code.put(0x1000, vec![0x90; 0x2000]);
-        let (f, g, h) = (
-            function(0x1010, [0x90, 0x90], [1, 2]),
-            function(0x1004, [0x90, 0x90], [3, 4]),
-            function(0x1fff, [0x90, 0x90], [5, 6]),
-        );
-        let other = function(0x2800, [0x90, 0x90], [7, 8]);
-        let spans = spans(&code, &[&f, &g, &h, &other], Bytes::Jump).expect("all are as expected");
-        let shape: Vec<_> = spans.iter().map(|s| (s.at.0, s.new.len())).collect();
-        assert_eq!(shape, [(0x1004, 0xffd), (0x2800, 2)]);
-        assert_eq!(
-            (&spans[0].new[..2], &spans[0].new[12..14], &spans[0].new[0xffb..]),
-            (&[3, 4][..], &[1, 2][..], &[5, 6][..])
-        );
-        assert_eq!(spans[0].new[2], 0x90, "what is between stays");
-    }
-
-    #[test]
-    fn foreign_bytes_and_overlaps_are_refused() {
-        let mut code = Pieces::default();
-        code.put(0x1000, vec![0xcc, 0x90, 0x90, 0x90]);
-        let probed = function(0x1000, [0x90, 0x90], [1, 2]);
-        assert!(spans(&code, &[&probed], Bytes::Jump).is_err());
-        let (f, g) = (function(0x1001, [0x90, 0x90], [1, 2]), function(0x1002, [0x90, 0x90], [1, 2]));
-        assert!(spans(&code, &[&f, &g], Bytes::Jump).is_err());
-        assert_eq!(spans(&code, &[&f], Bytes::Old).expect("already so"), []);
-    }
 }

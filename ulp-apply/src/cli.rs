@@ -462,7 +462,7 @@ fn look(pids: &[i32]) -> Result<Listing> {
     let mut listing = Listing { schema: SCHEMA, processes: Vec::new(), unreadable: 0 };
     for &pid in pids {
         let process = Process::open(pid)?;
-        let nothing = || Patched { pid, command: process.comm(), patches: Vec::new() };
+        let nothing = || Patched { pid, command: process.comm(), patches: Vec::new(), tidied: Vec::new() };
         listing.processes.push(verbs::list(&process)?.unwrap_or_else(nothing));
     }
     if pids.is_empty() {
@@ -484,6 +484,11 @@ fn look(pids: &[i32]) -> Result<Listing> {
                 }
                 Err(_) => {}
             }
+        }
+    }
+    for p in &listing.processes {
+        for note in &p.tidied {
+            tell(&format!("note: {} ({}): {note}", p.pid, p.command));
         }
     }
     Ok(listing)

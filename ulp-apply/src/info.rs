@@ -56,6 +56,9 @@ impl<'f> Info<'f> {
         if !m.atomic {
             row("switch", "not atomic if ulp-apply is killed between two entry jumps; the next ulp-apply tidies up");
         }
+        if m.atomic && m.targets.iter().map(|t| t.functions.len()).sum::<usize>() > 1 {
+            row("switch", "all functions at once, through gates, even if ulp-apply is killed");
+        }
         for a in &m.accepted {
             let about = a.symbol.as_ref().map_or(String::new(), |s| format!(" for {s}"));
             row("accepted", &format!("{}{about}, overruled by the packager", a.code));

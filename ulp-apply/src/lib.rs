@@ -18,5 +18,6 @@ pub mod registry;
 pub mod report;
 pub mod revert;
 pub mod snapshot;
+pub mod switch;
 pub mod symbols;
 pub mod verbs;

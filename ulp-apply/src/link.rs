@@ -82,6 +82,8 @@ pub struct Layout<'p> {
     linkage: BTreeMap<usize, u64>,
     slots: BTreeMap<(usize, Slot), u64>,
     wanted: BTreeSet<(usize, Wanted)>,
+    /// Where the room for gates begins.
+    gates: u64,
 }
 
 /// The bytes of a patch at its place.
@@ -98,6 +100,18 @@ impl Image {
     pub fn run(&self, run: Run) -> &(RemoteAddr, Vec<u8>) {
         &self.runs[run as usize]
     }
+
+    /// Puts code at its place.
+    pub fn put_code(&mut self, at: RemoteAddr, bytes: &[u8]) -> Result<()> {
+        put(&mut self.runs[Run::Code as usize], at, bytes)
+    }
+}
+
+fn put(run: &mut (RemoteAddr, Vec<u8>), at: RemoteAddr, bytes: &[u8]) -> Result<()> {
+    let place = at.0.checked_sub(run.0.0).and_then(|o| usize::try_from(o).ok());
+    let place = place.and_then(|start| run.1.get_mut(start..start.checked_add(bytes.len())?));
+    place.ok_or_else(|| unlinkable("the patch does not fit its own layout".into()))?.copy_from_slice(bytes);
+    Ok(())
 }
 
 fn unlinkable(message: String) -> Error {
@@ -110,12 +124,14 @@ fn align(value: u64, to: u64) -> Option<u64> {
 }
 
 impl<'p> Layout<'p> {
-    /// Lays `target`'s sections out, with `registry` bytes kept free at the very start.
+    /// Lays `target`'s sections out, with `registry` bytes kept free at the very start, and `gates` bytes at the end of
+    /// the code.
     pub fn new(
         arch: &'static dyn Arch,
         package: &'p Package,
         target: &'p Target,
         registry: u64,
+        gates: u64,
         page: u64,
     ) -> Result<Self> {
         let mut layout = Self {
@@ -127,6 +143,7 @@ impl<'p> Layout<'p> {
             linkage: BTreeMap::new(),
             slots: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            gates: 0,
         };
         let sections = layout.sections_of(target)?;
         let mut linkage = BTreeSet::new();
@@ -137,7 +154,7 @@ impl<'p> Layout<'p> {
                 layout.note_needs(row, relocation.symbol, &sections, &mut linkage, &mut slots)?;
             }
         }
-        layout.assign(&sections, &linkage, &slots, registry, page)?;
+        layout.assign(&sections, &linkage, &slots, (registry, gates), page)?;
         Ok(layout)
     }
 
@@ -249,7 +266,7 @@ impl<'p> Layout<'p> {
         sections: &[(usize, &Section)],
         linkage: &BTreeSet<usize>,
         slots: &BTreeSet<(usize, Slot)>,
-        registry: u64,
+        (registry, gates): (u64, u64),
         page: u64,
     ) -> Result<()> {
         let too_large = || unlinkable("the patch is too large".into());
@@ -280,6 +297,9 @@ impl<'p> Layout<'p> {
                     self.linkage.insert(*symbol, at);
                     at = at.checked_add(self.arch.plt_entry_len() as u64).ok_or_else(too_large)?;
                 }
+                at = align(at, 16).ok_or_else(too_large)?;
+                self.gates = at;
+                at = at.checked_add(gates).ok_or_else(too_large)?;
             }
             if run == Run::Data {
                 at = align(at, WORD).ok_or_else(too_large)?;
@@ -307,6 +327,11 @@ impl<'p> Layout<'p> {
     /// Start (relative to the base) and length of a run.
     pub fn run(&self, run: Run) -> (u64, u64) {
         self.runs[run as usize]
+    }
+
+    /// Where the room for gates begins, relative to the base.
+    pub fn gates(&self) -> u64 {
+        self.gates
     }
 
     /// Where the call frame information lies, relative to the base, and its length with the end mark.
@@ -344,7 +369,7 @@ impl<'p> Layout<'p> {
                     unlinkable(format!("{}+{:#x}: {e}, for {}", section.name, at, self.name(relocation.symbol)))
                 })?;
             }
-            self.put(&mut runs[Run::of(section.kind) as usize], base.plus(offset), &data)?;
+            put(&mut runs[Run::of(section.kind) as usize], base.plus(offset), &data)?;
         }
         for &symbol in self.linkage.keys() {
             let at = linker.own(&self.linkage, &symbol)?;
@@ -353,7 +378,7 @@ impl<'p> Layout<'p> {
                 _ => linker.own(&self.slots, &(symbol, Slot::Address))?,
             };
             let entry = self.arch.plt_entry(at, slot).map_err(|e| unlinkable(format!("{}: {e}", self.name(symbol))))?;
-            self.put(&mut runs[Run::Code as usize], at, &entry)?;
+            put(&mut runs[Run::Code as usize], at, &entry)?;
         }
         for &(symbol, slot) in self.slots.keys() {
             let at = linker.own(&self.slots, &(symbol, slot))?;
@@ -361,7 +386,7 @@ impl<'p> Layout<'p> {
                 Slot::Address => linker.address(symbol)?.0,
                 Slot::ThreadOffset => linker.thread_offset(symbol)? as u64,
             };
-            self.put(&mut runs[Run::Data as usize], at, &word.to_le_bytes())?;
+            put(&mut runs[Run::Data as usize], at, &word.to_le_bytes())?;
         }
         let symbols = self.package.symbols.iter().enumerate();
         let symbols = symbols.filter_map(|(i, s)| {
@@ -369,13 +394,6 @@ impl<'p> Layout<'p> {
             Some((i, base.plus(*self.places.get(&place.section)?).plus(place.offset)))
         });
         Ok(Image { base, runs, symbols: symbols.collect() })
-    }
-
-    fn put(&self, run: &mut (RemoteAddr, Vec<u8>), at: RemoteAddr, bytes: &[u8]) -> Result<()> {
-        let place = at.0.checked_sub(run.0.0).and_then(|o| usize::try_from(o).ok());
-        let place = place.and_then(|start| run.1.get_mut(start..start.checked_add(bytes.len())?));
-        place.ok_or_else(|| unlinkable("the patch does not fit its own layout".into()))?.copy_from_slice(bytes);
-        Ok(())
     }
 }
 
@@ -543,7 +561,7 @@ mod tests {
 
     fn layout(package: &Package) -> Result<Layout<'_>> {
         let arch = ulp_arch::by_name("x86_64").expect("it exists");
-        Layout::new(arch, package, &package.manifest.targets[0], 100, 4096)
+        Layout::new(arch, package, &package.manifest.targets[0], 100, 0, 4096)
     }
 
     fn linked(package: &Package, found: &Found) -> Result<Image> {

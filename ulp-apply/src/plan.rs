@@ -7,10 +7,12 @@ use crate::error::{Class, Error, Result};
 use crate::link::{Found, Image, Layout, Run, Wanted};
 use crate::memory;
 use crate::process::{Maps, Module, Protection, Suspect, Wish};
-use crate::registry::{self, Access, Area, Entry, FunctionRecord, Record, State, TargetRecord};
+use crate::registry::{
+    self, Access, Area, CommitRecord, Entry, FunctionRecord, GateRecord, Record, State, TargetRecord,
+};
 use crate::snapshot::{PackageFile, Snapshot};
 use crate::symbols::Scope;
-use ulp_arch::{Arch, RemoteAddr};
+use ulp_arch::{Arch, Commit, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
 
 /// One target, found in the process.
@@ -213,6 +215,15 @@ fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) 
     if memory::bytes(snapshot.process, entry, old.len() as u64)? != old {
         return Err(foreign(name, entry));
     }
+    if let Some(displaced) = displaced(function) {
+        // A gate that takes half an instruction along kills the process, so the package's word is not enough.
+        let range = function.ranges.iter().find(|r| r.start == function.entry);
+        let code = range.map_or(Ok(Vec::new()), |r| memory::bytes(snapshot.process, entry, r.size))?;
+        let same = code.get(pad..pad + displaced.len()) == Some(&displaced[..]);
+        if !same || arch.displaceable(&code, pad) != Ok(displaced.len()) {
+            return Err(Error::refused(format!("the gate of {name} does not fit its code"), DISAGREES));
+        }
+    }
     Ok(())
 }
 
@@ -224,6 +235,16 @@ pub fn foreign(name: &str, at: RemoteAddr) -> Error {
         format!("the code of {name} at {at} is not what the patch was made for"),
         "a breakpoint, a probe or another patching tool changed it; remove that first",
     )
+}
+
+/// The instructions that the function's gate takes along.
+fn displaced(function: &Function) -> Option<Vec<u8>> {
+    function.gate.as_ref().and_then(|gate| hex::decode(&gate.displaced))
+}
+
+/// Bytes of a gate, rounded up so that the next one is aligned.
+fn gate_room(arch: &dyn Arch, displaced: &[u8]) -> u64 {
+    (arch.gate_len(displaced) as u64).next_multiple_of(16)
 }
 
 /// What links one match at one place.
@@ -270,7 +291,37 @@ impl<'s> Verified<'s> {
     }
 
     fn layout(&self, m: &Match<'s>, room: u64) -> Result<Layout<'s>> {
-        Layout::new(self.snapshot.process.arch(), &self.file.package, m.target, room, page_size())
+        let arch = self.snapshot.process.arch();
+        let displaced = m.target.functions.iter().filter_map(displaced).filter(|_| self.gated());
+        let gates = displaced.map(|d| gate_room(arch, &d)).sum();
+        Layout::new(arch, &self.file.package, m.target, room, gates, page_size())
+    }
+
+    /// Whether the functions switch as one through gates. Counted here once more, because a file can be loaded twice.
+    fn gated(&self) -> bool {
+        let all = || self.matches.iter().flat_map(|m| &m.target.functions);
+        self.file.package.manifest.atomic
+            && all().count() > 1
+            && all().filter(|f| f.gate.is_none()).count() <= 1
+            // A jump across two pages is two writes, and cannot be what decides.
+            && self.records().iter().flatten().all(|f| f.gate.is_some() || f.in_one_page())
+    }
+
+    /// The functions of each match, as far as they are known before linking; gates wait for their places.
+    fn records(&self) -> Vec<Vec<FunctionRecord>> {
+        let function = |m: &Match<'_>, f: &Function| FunctionRecord {
+            name: f.name.clone(),
+            entry: m.module.bias.remote(f.entry),
+            new: RemoteAddr(0),
+            old: hex::decode(&f.old_bytes).unwrap_or_default(),
+            jump: vec![0; f.old_bytes.len() / 2],
+            gate: f.gate.as_ref().map(|_| GateRecord {
+                at: RemoteAddr(0),
+                len: 0,
+                jump: vec![0; f.old_bytes.len() / 2],
+            }),
+        };
+        self.matches.iter().map(|m| m.target.functions.iter().map(|f| function(m, f)).collect()).collect()
     }
 
     fn place(&self, taken: &mut Maps, m: &Match<'_>, size: u64) -> Result<RemoteAddr> {
@@ -319,13 +370,11 @@ impl<'s> Verified<'s> {
 
     fn record(&self, order: u64) -> Record {
         let manifest = &self.file.package.manifest;
-        let function = |m: &Match<'_>, f: &Function| FunctionRecord {
-            name: f.name.clone(),
-            entry: m.module.bias.remote(f.entry),
-            new: RemoteAddr(0),
-            old: hex::decode(&f.old_bytes).unwrap_or_default(),
-            jump: vec![0; f.old_bytes.len() / 2],
-        };
+        let gated = self.gated();
+        let mut records = self.records();
+        if !gated {
+            records.iter_mut().flatten().for_each(|f| f.gate = None);
+        }
         Record {
             name: manifest.name.clone(),
             description: manifest.description.clone(),
@@ -334,14 +383,16 @@ impl<'s> Verified<'s> {
             escape: manifest.escape,
             requires: manifest.requires.clone(),
             order,
+            commit: gated.then_some(CommitRecord { at: RemoteAddr(0), old: 0 }),
             targets: self
                 .matches
                 .iter()
-                .map(|m| TargetRecord {
+                .zip(records)
+                .map(|(m, functions)| TargetRecord {
                     file: m.target.file.clone(),
                     build_id: m.target.build_id.clone(),
                     bias: m.module.bias,
-                    functions: m.target.functions.iter().map(|f| function(m, f)).collect(),
+                    functions,
                     areas: Vec::new(),
                     frames: None,
                 })
@@ -349,14 +400,17 @@ impl<'s> Verified<'s> {
         }
     }
 
-    fn finish(&self, mut record: Record, linked: Vec<Linked<'_>>, room: u64, generation: u64) -> Result<Plan> {
+    fn finish(&self, mut record: Record, mut linked: Vec<Linked<'_>>, room: u64, generation: u64) -> Result<Plan> {
         let arch = self.snapshot.process.arch();
         let mut loads = Vec::new();
-        for (i, (l, target)) in linked.iter().zip(&mut record.targets).enumerate() {
+        for (l, target) in linked.iter().zip(&mut record.targets) {
             for (f, kept) in l.m.target.functions.iter().zip(&mut target.functions) {
                 kept.new = self.new_code(l, f)?;
-                kept.jump = jump(arch, f, kept)?;
+                kept.jump = jump(arch, f, kept, kept.new)?;
             }
+        }
+        self.make_gates(&mut record, &mut linked)?;
+        for (i, (l, target)) in linked.iter().zip(&mut record.targets).enumerate() {
             target.frames = l.layout.frames().map(|(at, len)| (l.image.base.plus(at), len));
             target.areas.clear();
             for run in Run::ALL {
@@ -388,6 +442,46 @@ impl<'s> Verified<'s> {
         Ok(self.plan_of(record, at, generation, loads))
     }
 
+    /// Decides what every gate asks, and puts the gates' code behind that of the patch.
+    fn make_gates(&self, record: &mut Record, linked: &mut [Linked<'_>]) -> Result<()> {
+        let arch = self.snapshot.process.arch();
+        if record.commit.is_none() {
+            return Ok(());
+        }
+        let Some(home) = linked.first().map(|l| l.image.base) else { return Ok(()) };
+        let own = CommitRecord { at: registry::commit_word(home), old: 0 };
+        let commit = match record.functions().find(|f| f.gate.is_none()) {
+            None => own,
+            Some(f) => f.commits().next().ok_or_else(|| {
+                Error::refused(format!("the jump of {} is what stands there already", f.name), DISAGREES)
+            })?,
+        };
+        record.commit = Some(commit);
+        for (l, target) in linked.iter_mut().zip(&mut record.targets) {
+            let mut at = l.image.base.plus(l.layout.gates());
+            for (f, kept) in l.m.target.functions.iter().zip(&mut target.functions) {
+                let Some(displaced) = displaced(f) else { continue };
+                let unbuilt = |e| Error::refused(format!("the gate of {}: {e}", f.name), DISAGREES);
+                let gate = Gate {
+                    at,
+                    commit: Commit { at: commit.at, old: commit.old },
+                    new: kept.new,
+                    from: kept.entry.plus(u64::from(f.landing)),
+                    displaced: &displaced,
+                };
+                let code = arch.gate(&gate).map_err(unbuilt)?;
+                let room = gate_room(arch, &displaced);
+                if code.is_empty() || code.len() as u64 > room {
+                    return Err(Error::refused(format!("the gate of {} does not fit", f.name), DISAGREES));
+                }
+                l.image.put_code(at, &code)?;
+                kept.gate = Some(GateRecord { at, len: code.len() as u64, jump: jump(arch, f, kept, at)? });
+                at = at.plus(room);
+            }
+        }
+        Ok(())
+    }
+
     fn plan_of(&self, record: Record, at: RemoteAddr, generation: u64, loads: Vec<Load>) -> Plan {
         let suspects = self.matches.iter().flat_map(|m| {
             m.target.functions.iter().flat_map(|f| {
@@ -408,6 +502,9 @@ impl<'s> Verified<'s> {
                 "do not set a uprobe on the entry of {} while the patch is applied: it would harm the process",
                 unsafe_probes.join(", ")
             ));
+        }
+        if manifest.atomic && record.functions().count() > 1 && record.commit.is_none() {
+            warnings.push("the functions do not switch as one in this process if ulp-apply is killed meanwhile".into());
         }
         let others = self.snapshot.entries.iter().filter(|e| e.at != at).map(|e| (e.at, e.generation)).collect();
         let mut modules: Vec<Module> = Vec::new();
@@ -442,7 +539,11 @@ impl<'s> Verified<'s> {
                 .iter()
                 .zip(&fresh.targets)
                 .all(|(a, b)| (&a.build_id, a.bias, a.functions.len()) == (&b.build_id, b.bias, b.functions.len()));
-        if !same || kept.changed_area(self.snapshot.process)?.is_some() {
+        // A commit word that says new while no patch is applied is nobody's doing that we know of.
+        if !same
+            || kept.committed(self.snapshot.process)? == Some(true)
+            || kept.changed_area(self.snapshot.process)?.is_some()
+        {
             return Ok(None);
         }
         let room = kept.areas().next().map_or(0, |a| a.measured);
@@ -460,10 +561,10 @@ impl<'s> Verified<'s> {
 }
 
 /// The bytes written over an entry: the landing pad as it is, then the jump.
-fn jump(arch: &dyn Arch, f: &Function, kept: &FunctionRecord) -> Result<Vec<u8>> {
+fn jump(arch: &dyn Arch, f: &Function, kept: &FunctionRecord, to: RemoteAddr) -> Result<Vec<u8>> {
     let pad = usize::from(f.landing);
     let from = kept.entry.plus(u64::from(f.landing));
-    let jump = arch.entry_jump(from, kept.new).map_err(|e| {
+    let jump = arch.entry_jump(from, to).map_err(|e| {
         Error::refused(format!("{}: {e}", f.name), "no memory near enough was free; try again, or restart the program")
     })?;
     let mut bytes = kept.old.get(..pad).unwrap_or_default().to_vec();

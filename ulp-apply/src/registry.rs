@@ -14,13 +14,14 @@ use ulp_arch::{LoadBias, RemoteAddr};
 /// The first bytes of a record's page.
 pub const MAGIC: [u8; 16] = *b"\x7fulp registry\r\n\0";
 /// The version this program writes, and the only one it reads.
-const VERSION: u32 = 1;
-/// Magic, version, body length, state, generation, digest.
-pub const HEADER: u64 = 16 + 4 + 4 + 8 + 8 + 32;
+const VERSION: u32 = 2;
+/// Magic, version, body length, state, generation, commit word (and four zero bytes), digest.
+pub const HEADER: u64 = 16 + 4 + 4 + 8 + 8 + 8 + 32;
 /// Longest body; a record with thousands of functions is shorter.
 const LONGEST: u32 = 4 << 20;
 const STATE_AT: u64 = 24;
-const DIGEST_AT: usize = 40;
+const COMMIT_AT: u64 = 40;
+const DIGEST_AT: usize = 48;
 
 /// How far a patch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +71,30 @@ pub struct Record {
     pub requires: Vec<String>,
     /// Counts the patches of this process, so that their order is known.
     pub order: u64,
+    /// What every gate asks; none where the functions do not switch as one, or there is but one.
+    pub commit: Option<CommitRecord>,
     pub targets: Vec<TargetRecord>,
+}
+
+/// The four bytes that decide for all functions at once: a word in the record's header, or bytes of the entry of the one
+/// function that has no gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitRecord {
+    pub at: RemoteAddr,
+    /// Their value, little-endian, while the old functions run.
+    pub old: u32,
+}
+
+/// Where a function's entry leads while all functions switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateRecord {
+    pub at: RemoteAddr,
+    pub len: u64,
+    /// What stands at the entry then: as long as `old`.
+    #[serde(with = "hex")]
+    pub jump: Vec<u8>,
 }
 
 /// One patched ELF file, as loaded at one place.
@@ -100,6 +124,7 @@ pub struct FunctionRecord {
     pub old: Vec<u8>,
     #[serde(with = "hex")]
     pub jump: Vec<u8>,
+    pub gate: Option<GateRecord>,
 }
 
 /// One mapping of a patch.
@@ -147,8 +172,11 @@ pub enum Live {
     Old,
     /// Every function has our jump.
     New,
-    /// Some have, some have not: an applier died in between.
+    /// Some have, some have not, and no gates make one of it: an applier died in between.
     Mixed,
+    /// Entries lead to gates, some or all: an applier died in between. The commit word says that the functions are all
+    /// new, or all old.
+    Gated { new: bool },
     /// Bytes that are neither: somebody else changed the entry of the named function.
     Foreign { function: String, at: RemoteAddr },
 }
@@ -177,6 +205,7 @@ pub fn encode(record: &Record, state: State, generation: u64) -> Result<Vec<u8>>
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(len.to_le_bytes());
     bytes.extend(state_words(state, generation));
+    bytes.extend([0; 8]);
     bytes.extend(digest(len, &body));
     bytes.extend(body);
     Ok(bytes)
@@ -185,6 +214,11 @@ pub fn encode(record: &Record, state: State, generation: u64) -> Result<Vec<u8>>
 /// Where the changing part of a record lies, and its bytes: one aligned write of two words.
 pub fn state_change(at: RemoteAddr, state: State, generation: u64) -> (RemoteAddr, [u8; 16]) {
     (at.plus(STATE_AT), state_words(state, generation))
+}
+
+/// Where the commit word of the record at `at` lies.
+pub fn commit_word(at: RemoteAddr) -> RemoteAddr {
+    at.plus(COMMIT_AT)
 }
 
 fn state_words(state: State, generation: u64) -> [u8; 16] {
@@ -205,10 +239,14 @@ fn digest(len: u32, body: &[u8]) -> [u8; 32] {
 pub fn room(record: &Record) -> Result<u64> {
     let mut widest = record.clone();
     widest.order = u64::MAX;
+    widest.commit = widest.commit.map(|_| CommitRecord { at: RemoteAddr(u64::MAX), old: u32::MAX });
     for target in &mut widest.targets {
         target.bias = LoadBias(u64::MAX);
         for f in &mut target.functions {
             (f.entry, f.new) = (RemoteAddr(u64::MAX), RemoteAddr(u64::MAX));
+            if let Some(gate) = &mut f.gate {
+                (gate.at, gate.len) = (RemoteAddr(u64::MAX), u64::MAX);
+            }
         }
         target.frames = target.frames.map(|_| (RemoteAddr(u64::MAX), u64::MAX));
         for a in &mut target.areas {
@@ -239,6 +277,9 @@ pub fn decode(memory: &dyn Memory, at: RemoteAddr) -> Result<Option<Entry>> {
     }
     if len > LONGEST {
         return Err(damaged("its length makes no sense"));
+    }
+    if half(44) != 0 {
+        return Err(damaged("its header makes no sense"));
     }
     let state = State::from_word(word(24)).ok_or_else(|| damaged("its state makes no sense"))?;
     let body = memory::bytes(memory, at.plus(HEADER), u64::from(len))?;
@@ -277,9 +318,48 @@ fn sane(record: &Record, at: RemoteAddr) -> std::result::Result<(), String> {
             if !code.into_iter().any(|a| a.range().contains(&f.new.0)) {
                 return Err(format!("the new code of {} is not its own", f.name));
             }
+            let code = target.areas.iter().filter(|a| a.access == Access::Code);
+            if let Some(gate) = &f.gate
+                && !sane_gate(f, gate, code.map(Area::range))
+            {
+                return Err(format!("the gate of {} makes no sense", f.name));
+            }
         }
     }
-    Ok(())
+    let ungated: Vec<_> = record.functions().filter(|f| f.gate.is_none()).collect();
+    let gates = record.functions().count() - ungated.len();
+    let sane = match (&record.commit, &ungated[..]) {
+        (None, _) => gates == 0,
+        (Some(commit), []) => gates > 1 && (commit.at, commit.old) == (commit_word(at), 0),
+        (Some(commit), [f]) => gates > 0 && f.in_one_page() && f.commits().any(|c| c == *commit),
+        (Some(_), _) => false,
+    };
+    if sane { Ok(()) } else { Err("its commit word makes no sense".into()) }
+}
+
+fn sane_gate(f: &FunctionRecord, gate: &GateRecord, mut code: impl Iterator<Item = Range<u64>>) -> bool {
+    let end = gate.at.0.checked_add(gate.len);
+    let inside = |c: Range<u64>| gate.len > 0 && c.start <= gate.at.0 && end.is_some_and(|end| end <= c.end);
+    gate.jump.len() == f.old.len() && gate.jump != f.old && gate.jump != f.jump && code.any(inside)
+}
+
+impl FunctionRecord {
+    /// Whether old bytes and jump lie in one page: only then writing them is one step that cannot be cut in two.
+    pub fn in_one_page(&self) -> bool {
+        let last = self.entry.plus((self.old.len() as u64).saturating_sub(1));
+        crate::snapshot::page_of(self.entry) == crate::snapshot::page_of(last)
+    }
+
+    /// The commits that this entry can be for other functions: four bytes that its jump changes. The last come first,
+    /// because a breakpoint set later would change the first byte.
+    pub fn commits(&self) -> impl Iterator<Item = CommitRecord> {
+        let pairs = self.old.windows(4).zip(self.jump.windows(4)).zip(0u64..);
+        let differing = pairs.filter(|((old, jump), _)| old != jump).filter_map(|((old, _), offset)| {
+            let old = u32::from_le_bytes(old.try_into().ok()?);
+            Some(CommitRecord { at: self.entry.plus(offset), old })
+        });
+        differing.collect::<Vec<_>>().into_iter().rev()
+    }
 }
 
 impl Record {
@@ -293,23 +373,34 @@ impl Record {
         self.targets.iter().flat_map(|t| &t.areas)
     }
 
+    /// Whether the commit word says that the functions are new; `None` where there is none.
+    pub fn committed(&self, memory: &dyn Memory) -> Result<Option<bool>> {
+        let Some(commit) = &self.commit else { return Ok(None) };
+        Ok(Some(u32::from_le_bytes(memory::array(memory, commit.at)?) != commit.old))
+    }
+
     /// What the entries look like now.
     pub fn live(&self, memory: &dyn Memory) -> Result<Live> {
-        let (mut old, mut new) = (false, false);
+        let (mut old, mut new, mut gated) = (false, false, false);
+        let committed = self.committed(memory)?;
         for f in self.functions() {
             let now = memory::bytes(memory, f.entry, f.old.len() as u64)?;
-            if now == f.old {
+            // Nobody leaves an old entry beside a commit word that says new, nor a jump beside one that says old.
+            if now == f.old && committed != Some(true) {
                 old = true;
-            } else if now == f.jump {
+            } else if now == f.jump && committed != Some(false) {
                 new = true;
+            } else if f.gate.as_ref().is_some_and(|gate| gate.jump == now) {
+                gated = true;
             } else {
                 return Ok(Live::Foreign { function: f.name.clone(), at: f.entry });
             }
         }
-        Ok(match (old, new) {
-            (true, true) => Live::Mixed,
-            (false, true) => Live::New,
-            (_, false) => Live::Old,
+        Ok(match (old, new, gated, committed) {
+            (.., true, _) => Live::Gated { new: committed == Some(true) },
+            (true, true, ..) => Live::Mixed,
+            (false, true, ..) => Live::New,
+            (_, false, ..) => Live::Old,
         })
     }
 
@@ -370,6 +461,7 @@ mod tests {
             escape: false,
             requires: vec![],
             order: 3,
+            commit: None,
             targets: vec![TargetRecord {
                 file: "app".into(),
                 build_id: "ab".into(),
@@ -383,6 +475,7 @@ mod tests {
                         new: RemoteAddr(AT + 0x1000),
                         old: vec![1, 2, 3],
                         jump: vec![4, 5, 6],
+                        gate: None,
                     })
                     .collect(),
                 areas: vec![
@@ -426,10 +519,10 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_but_the_generation_is_noticed() {
+    fn every_flipped_byte_but_those_of_generation_and_commit_is_noticed() {
         let good = page(&record());
         let len = encode(&record(), State::Applied, 7).unwrap().len();
-        for i in (0..len).filter(|i| !(32..40).contains(i)) {
+        for i in (0..len).filter(|i| !(32..44).contains(i)) {
             let mut bad = good.clone();
             bad[i] ^= 0x80;
             let read = decode(&at(bad), RemoteAddr(AT));
@@ -451,6 +544,60 @@ mod tests {
         ];
         for (name, spoil) in cases {
             let mut bad = record();
+            spoil(&mut bad);
+            assert!(decode(&at(page(&bad)), RemoteAddr(AT)).is_err(), "{name}");
+        }
+    }
+
+    /// The record with gates for both functions, or for the first alone.
+    fn gated(both: bool) -> Record {
+        let mut record = record();
+        for f in &mut record.targets[0].functions {
+            (f.old, f.jump) = (vec![1, 2, 3, 4, 5], vec![4, 5, 6, 7, 8]);
+        }
+        for f in record.targets[0].functions.iter_mut().take(if both { 2 } else { 1 }) {
+            f.gate = Some(GateRecord { at: RemoteAddr(AT + 0x1800), len: 32, jump: vec![4, 9, 9, 9, 9] });
+        }
+        let own = CommitRecord { at: commit_word(RemoteAddr(AT)), old: 0 };
+        record.commit =
+            Some(if both { own } else { record.targets[0].functions[1].commits().next().expect("differs") });
+        record
+    }
+
+    #[test]
+    fn impossible_gates_and_commit_words_are_refused() {
+        type Spoil = fn(&mut Record);
+        let cases: [(&str, bool, Spoil); 11] = [
+            ("no commit", true, |r| r.commit = None),
+            ("commit elsewhere", true, |r| r.commit = Some(CommitRecord { at: RemoteAddr(AT + 0x2000), old: 0 })),
+            ("another old value", true, |r| r.commit.as_mut().expect("there is one").old = 1),
+            ("two without gates", true, |r| r.targets[0].functions.iter_mut().for_each(|f| f.gate = None)),
+            ("an entry no gate is missing at", true, |r| r.commit = r.targets[0].functions[1].commits().next()),
+            ("a word and a function without gate", false, |r| {
+                r.commit = Some(CommitRecord { at: commit_word(RemoteAddr(AT)), old: 0 });
+            }),
+            ("an entry that crosses a page", false, |r| {
+                r.targets[0].functions[1].entry = RemoteAddr(0x5ffd);
+                r.commit = r.targets[0].functions[1].commits().next();
+            }),
+            ("a gate outside the code", true, |r| {
+                r.targets[0].functions[0].gate.as_mut().expect("gated").at = RemoteAddr(AT + 0x2000);
+            }),
+            ("a gate that ends outside", true, |r| {
+                r.targets[0].functions[0].gate.as_mut().expect("gated").len = u64::MAX;
+            }),
+            ("a gate jump of another length", true, |r| {
+                r.targets[0].functions[0].gate.as_mut().expect("gated").jump.push(0);
+            }),
+            ("a gate jump that is the old code", true, |r| {
+                r.targets[0].functions[0].gate.as_mut().expect("gated").jump = vec![1, 2, 3, 4, 5];
+            }),
+        ];
+        for both in [true, false] {
+            assert!(matches!(decode(&at(page(&gated(both))), RemoteAddr(AT)), Ok(Some(_))), "{both}");
+        }
+        for (name, both, spoil) in cases {
+            let mut bad = gated(both);
             spoil(&mut bad);
             assert!(decode(&at(page(&bad)), RemoteAddr(AT)).is_err(), "{name}");
         }

@@ -180,6 +180,16 @@ pub fn plan_text(plan: &Plan) -> String {
             let _ = writeln!(text, "    {}-{end} {what}", area.start);
         }
     }
+    let several = plan.record.functions().count() > 1;
+    match &plan.record.commit {
+        Some(commit) => {
+            let gates = plan.record.functions().filter(|f| f.gate.is_some()).count();
+            let _ =
+                writeln!(text, "  all functions switch at once: {}, one store at {}", count(gates, "gate"), commit.at);
+        }
+        None if several => text.push_str("  not atomic: a mixture is possible if ulp-apply is killed meanwhile\n"),
+        None => {}
+    }
     let _ = writeln!(text, "  no thread may be inside:");
     for s in &plan.suspects {
         let _ = writeln!(text, "    {} {}-{}", s.name, s.start, s.end);
@@ -201,6 +211,8 @@ pub struct Patched {
     pub pid: i32,
     pub command: String,
     pub patches: Vec<Listed>,
+    /// What a dead ulp-apply had left half done, and was finished or taken back now.
+    pub tidied: Vec<String>,
 }
 
 /// One patch of a process.

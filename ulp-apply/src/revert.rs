@@ -3,13 +3,14 @@
 //! its memory is unmapped, or kept when addresses of it may live on in the program's data. Tidying finishes or takes back
 //! what an ulp-apply that died left half done, judged by the live bytes alone.
 
-use crate::apply::{Bytes, unmap, write_entries};
+use crate::apply::unmap;
 use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
-use crate::registry::{self, Access, Entry, FunctionRecord, Live, State};
+use crate::registry::{self, Access, Entry, Live, State};
 use crate::snapshot::{Snapshot, own_code};
+use crate::switch::{self, Bytes, Done, Stopped};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use ulp_arch::RemoteAddr;
@@ -48,15 +49,21 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
     if now.as_ref() != Some(entry) {
         return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
     }
-    let functions: Vec<&FunctionRecord> = entry.record.functions().collect();
     let state = |state, step: u64| -> Result<()> {
         let (at, words) = registry::state_change(entry.at, state, entry.generation.wrapping_add(step));
         Ok(quiet.write(at, &words)?)
     };
     state(State::Reverting, 1)?;
-    if let Err(e) = write_entries(process, quiet, &functions, Bytes::Old) {
-        state(entry.state, 2)?;
-        return Err(e);
+    match switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Old) {
+        Ok(Done::Whole) => {}
+        // The old functions run, and entries still lead through the gates: it stays half done.
+        Ok(Done::ThroughGates(e)) => return Err(e.while_trying("reverted, but some entries go through gates")),
+        Err(e) => {
+            if !matches!(entry.record.live(process), Ok(Live::Gated { .. }) | Err(_)) {
+                state(entry.state, 2)?;
+            }
+            return Err(e);
+        }
     }
     // No entry leads to the patch's memory any more; whether anything else does is asked before it is given back.
     state(State::Retired, 2)
@@ -125,13 +132,42 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
                 borrow(process, limits, |remote| remote.write(at, &words))?;
                 done.push(format!("{name}: an ulp-apply died after switching it; it is applied"));
             }
-            Live::New | Live::Mixed | Live::Old => {
+            Live::Gated { new: true } if entry.record.changed_area(process)?.is_none() => {
+                complete(snapshot, entry, limits)?;
+                done.push(format!("{name}: an ulp-apply died while it worked on it; it is applied"));
+            }
+            Live::New | Live::Mixed | Live::Old | Live::Gated { .. } => {
                 revert(snapshot, entry, limits)?;
                 done.push(format!("{name}: an ulp-apply died while it worked on it; it is reverted"));
             }
         }
     }
     Ok(done)
+}
+
+/// Leads entries that go through gates straight to the new code, which they reach already.
+fn complete(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<()> {
+    let process = snapshot.process;
+    // Behind a jump's first byte nobody can stand, because a jump stands there now; asked all the same.
+    let suspects = entry.record.functions().map(|f| Suspect {
+        name: format!("the entry of {}", f.name),
+        start: f.entry.plus(process.arch().landing_pad_len(&f.old) as u64),
+        end: f.entry.plus((f.old.len() as u64).saturating_sub(1)),
+        at_start: false,
+    });
+    let check = snapshot.check(suspects.collect())?;
+    when_quiet(process, &check, limits, |quiet| {
+        let now = registry::decode(process, entry.at)?;
+        if now.as_ref() != Some(entry) || entry.record.live(process)? != (Live::Gated { new: true }) {
+            return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
+        }
+        if let Done::ThroughGates(e) = switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Jump)? {
+            return Err(e);
+        }
+        let (at, words) = registry::state_change(entry.at, State::Applied, entry.generation.wrapping_add(1));
+        Ok(quiet.write(at, &words)?)
+    })?;
+    Ok(())
 }
 
 /// Unmaps kept memory after proving, under a stop, that no register, no stack and no writable memory points into it.

@@ -130,6 +130,7 @@ pub fn damage(process: &Process, entry: &Entry) -> Result<Option<String>> {
             Live::Foreign { function, at } => {
                 return Ok(Some(format!("the entry of {function} at {at} was changed by something else")));
             }
+            Live::Gated { .. } => return Ok(Some("some of its entries go through gates".into())),
             Live::Old | Live::Mixed => return Ok(Some("its entry jumps are gone".into())),
         },
         // Its entries may belong to a later patch; only what it keeps matters.
@@ -138,7 +139,7 @@ pub fn damage(process: &Process, entry: &Entry) -> Result<Option<String>> {
             return Ok(Some("an ulp-apply died while it gave its memory back; the next one goes on".into()));
         }
         State::Applying | State::Reverting => {
-            return Ok(Some("an ulp-apply died while it worked on it; apply or revert it again to tidy up".into()));
+            return Ok(Some("an ulp-apply died while it worked on it; the next one tidies up".into()));
         }
     }
     Ok(entry.record.changed_area(process)?.map(|a| format!("its {} bytes at {} were changed", a.len, a.start)))

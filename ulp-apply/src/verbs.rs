@@ -10,7 +10,8 @@ use crate::process::Process;
 use crate::registry::State;
 use crate::report::{Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
-use crate::snapshot::{PackageFile, Snapshot, damage, registry_of};
+use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
+use std::time::Duration;
 
 /// Applies one package, or with `dry_run` only says what would be done.
 pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
@@ -115,12 +116,24 @@ pub fn has_patch(process: &Process, wanted: &Wanted) -> Result<bool> {
     Ok(registry_of(process, &process.maps()?)?.iter().any(|e| is_it(&e.record)))
 }
 
-/// What is applied, compared with the live bytes. `None` where there is nothing. Stops nothing and changes nothing.
+/// What is applied, compared with the live bytes. `None` where there is nothing. Stops and changes nothing, unless an
+/// ulp-apply died half way: that is tidied up first, where it can be done at once.
 pub fn list(process: &Process) -> Result<Option<Patched>> {
-    let entries = registry_of(process, &process.maps()?)?;
+    let mut entries = registry_of(process, &process.maps()?)?;
     if entries.is_empty() {
         return Ok(None);
     }
+    let mut tidied = Vec::new();
+    if entries.iter().any(|e| !matches!(e.state, State::Applied | State::Retired)) {
+        // An ulp-apply at work has such states too, and the lock; then they are shown as they are.
+        let limits = Limits { wait: Duration::from_secs(1), max_stop: Duration::from_millis(50) };
+        let done = lock(process, Duration::ZERO).and_then(|_lock| revert::tidy(&Snapshot::take(process)?, &limits));
+        match done {
+            Ok(done) => tidied = done,
+            Err(e) => log::warn!("pid {}: a half done patch stays as it is: {e}", process.pid()),
+        }
+        entries = registry_of(process, &process.maps()?)?;
+    }
     let patches = entries.iter().map(|e| Ok(Listed::new(e, damage(process, e)?))).collect::<Result<Vec<_>>>()?;
-    Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches }))
+    Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches, tidied }))
 }
