@@ -17,6 +17,7 @@ mod module;
 mod quiesce;
 mod remote;
 mod seccomp;
+mod step;
 mod stop;
 mod sys;
 mod task;
@@ -30,10 +31,10 @@ pub use remote::{Protection, Remote};
 pub use stop::{Quiet, Timings};
 pub use unwind::{ExtraTable, Unwinder};
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use ulp_arch::Arch;
 pub use ulp_arch::RemoteAddr;
@@ -96,11 +97,12 @@ impl Process {
             return Err(Error::KernelThread { pid });
         }
         let path = format!("/proc/{pid}");
-        let directory = File::open(&path).map_err(|source| Error::Proc { path, source })?;
+        let directory =
+            sys::open(path.as_ref(), File::options().read(true)).map_err(|source| Error::Proc { path, source })?;
         // Any living thread will do: the first one may have ended.
         let tid = task::living(pid)?;
         let path = format!("/proc/{pid}/task/{tid}/mem");
-        let memory = match File::options().read(true).write(true).open(&path) {
+        let memory = match sys::open(path.as_ref(), File::options().read(true).write(true)) {
             Ok(file) => file,
             Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
                 return Err(Error::NoPermission { pid, reason: task::why_denied(pid, &status) });
@@ -172,7 +174,7 @@ impl Process {
             || Error::Proc { path: format!("/proc/{}/maps", self.pid), source: io::ErrorKind::InvalidData.into() };
         let mut maps = Maps::parse(&text).ok_or_else(bad)?;
         maps.start_brk = task::Stat::read(self.pid, tid).map_or(0, |s| s.start_brk);
-        if let Some(min) = fs::read_to_string("/proc/sys/vm/mmap_min_addr").ok().and_then(|t| t.trim().parse().ok()) {
+        if let Some(min) = task::number_in("/proc/sys/vm/mmap_min_addr") {
             maps.min_addr = u64::max(min, 65536);
         }
         Ok(maps)
@@ -186,7 +188,7 @@ impl Process {
 
     /// Reads memory. This is the memory of the program that ran when the process was opened: after an exec it is gone.
     pub fn read(&self, addr: RemoteAddr, buffer: &mut [u8]) -> Result<(), Error> {
-        self.memory.read_exact_at(buffer, addr.0).map_err(|source| {
+        sys::read_at(&self.memory, buffer, addr.0).map_err(|source| {
             if self.is_alive() {
                 Error::Read { addr, len: buffer.len(), source }
             } else {
@@ -213,7 +215,7 @@ impl Process {
     /// the calling thread; kernels that forbid writing through the file still let a tracer poke words.
     fn write(&self, tid: i32, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
         let failed = |source| Error::Write { addr, len: bytes.len(), source };
-        match self.memory.write_all_at(bytes, addr.0) {
+        match sys::write_at(&self.memory, bytes, addr.0) {
             Ok(()) => Ok(()),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EFAULT | libc::EPERM | libc::EACCES)) => {
                 self.poke(tid, addr, bytes).map_err(failed)
@@ -228,7 +230,7 @@ impl Process {
         let end = addr.0.saturating_add(bytes.len() as u64);
         while at < end {
             let mut word = [0; 8];
-            self.memory.read_exact_at(&mut word, at)?;
+            sys::read_at(&self.memory, &mut word, at)?;
             for (i, byte) in (at..).zip(word.iter_mut()) {
                 let new = i.checked_sub(addr.0).and_then(|n| bytes.get(usize::try_from(n).ok()?));
                 *byte = new.copied().unwrap_or(*byte);

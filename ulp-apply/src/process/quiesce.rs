@@ -9,7 +9,6 @@ use super::unwind::{Chain, Unwinder};
 use super::{Process, RemoteAddr, sys, task};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 /// Bytes of stack read at once.
@@ -299,7 +298,7 @@ impl<'a> Stacks<'a> {
     fn resident(&self, start: u64, end: u64) -> Vec<(u64, usize)> {
         let pages = usize::try_from((end - start) / PAGE).unwrap_or(0);
         let mut entries = vec![0u8; pages.saturating_mul(8)];
-        let known = self.pagemap.is_some_and(|f| f.read_exact_at(&mut entries, start / PAGE * 8).is_ok());
+        let known = self.pagemap.is_some_and(|f| sys::read_at(f, &mut entries, start / PAGE * 8).is_ok());
         if !known {
             return vec![(start, usize::try_from(end - start).unwrap_or(usize::MAX))];
         }

@@ -237,19 +237,24 @@ impl<'a> Remote<'a> {
     fn call(&mut self, call: Call, name: &'static str, args: [u64; 6]) -> Result<u64, Error> {
         let arch = self.process.arch();
         let pid = self.process.pid;
+        // Nothing can be mapped or unmapped at 0 with the length 0: a call that is to fail fails in the process.
+        let wanted = sys::about_to_call(name);
+        let args = if wanted.is_ok() { args } else { [0; 6] };
         while Instant::now() < self.give_up {
             let borrowed = self.borrow()?;
             self.ask_seccomp(&borrowed, call, name, args)?;
             let regs = arch.call_regs(&borrowed.saved, self.stub, call, args);
             sys::set_regs(borrowed.tid, &regs).map_err(|e| self.failed("SETREGSET", borrowed.tid, e))?;
-            match self.run(&borrowed)? {
-                None => {}
-                Some(result) if (-4095..0).contains(&result) => {
-                    let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
-                    return Err(Error::Call { pid, call: name, source: std::io::Error::from_raw_os_error(errno) });
-                }
-                Some(result) => return Ok(result as u64),
+            // Without a result a signal came first, and the next thread makes the call.
+            let Some(result) = self.run(&borrowed)? else { continue };
+            if let Err(source) = wanted {
+                return Err(Error::Call { pid, call: name, source });
             }
+            if (-4095..0).contains(&result) {
+                let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
+                return Err(Error::Call { pid, call: name, source: std::io::Error::from_raw_os_error(errno) });
+            }
+            return Ok(result as u64);
         }
         Err(Error::NoThread { pid, why: "signals kept arriving" })
     }

@@ -179,10 +179,9 @@ impl Process {
     /// Refuses while a task that is not our thread shares the memory: a child of vfork, or of clone without CLONE_THREAD.
     /// (Those born later show themselves by their birth.)
     fn refuse_shared_memory(&self) -> Result<(), Error> {
-        let processes = std::fs::read_dir("/proc").map_err(|source| Error::Proc { path: "/proc".into(), source })?;
+        let names = sys::names_in("/proc".as_ref()).map_err(|source| Error::Proc { path: "/proc".into(), source })?;
         let own = task::living(self.pid)?;
-        for entry in processes.flatten() {
-            let Some(other) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        for other in names.iter().filter_map(|name| name.parse::<i32>().ok()) {
             if other != self.pid && sys::same_memory(own, other) == Some(true) {
                 return Err(Error::SharesMemory { pid: self.pid, other });
             }

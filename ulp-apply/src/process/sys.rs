@@ -2,12 +2,17 @@
 //! The kernel calls, and the only unsafe code of this crate. Every function here is one system call with its
 //! arguments checked and its result turned into a value; none keeps a pointer after it returns. Raw requests are
 //! used throughout because the libraries know neither real-time signals in a wait status nor every architecture's
-//! register sets.
+//! register sets. Files of `/proc` are opened and read here too: each call is one step of `step`, at which tests can end us,
+//! make the call fail, or have the process do something.
 #![allow(unsafe_code)]
 
+use super::step::{step, step_if};
 use std::ffi::c_void;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use ulp_arch::Regs;
 
 const SETREGSET: i64 = 0x4205;
@@ -69,11 +74,30 @@ impl Wait {
     }
 }
 
+/// A request's name, for the log of steps.
+fn name_of(request: i64) -> &'static str {
+    match request {
+        SETREGSET => "SETREGSET",
+        GETREGSET => "GETREGSET",
+        SEIZE => "SEIZE",
+        INTERRUPT => "INTERRUPT",
+        GETEVENTMSG => "GETEVENTMSG",
+        SETOPTIONS => "SETOPTIONS",
+        POKEDATA => "POKEDATA",
+        CONT => "CONT",
+        DETACH => "DETACH",
+        SYSCALL => "SYSCALL",
+        _ => "a reading request",
+    }
+}
+
 fn ptrace(request: i64, tid: i32, addr: usize, data: usize) -> io::Result<i64> {
-    // SAFETY: the callers in this file pass, for each request, either plain numbers or a pointer to a live local
-    // value of the size that the request writes or reads; the kernel touches no other memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, i64::from(tid), addr, data) };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    step(format_args!("ptrace {}", name_of(request)), || {
+        // SAFETY: the callers in this file pass, for each request, either plain numbers or a pointer to a live local
+        // value of the size that the request writes or reads; the kernel touches no other memory of ours.
+        let result = unsafe { libc::syscall(libc::SYS_ptrace, request, i64::from(tid), addr, data) };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    })
 }
 
 /// Begins to trace a thread without stopping it.
@@ -162,14 +186,17 @@ pub fn rseq_area(tid: i32) -> io::Result<u64> {
 
 /// What the thread has to report, `None` when nothing yet. Never blocks, and never takes another child's status.
 pub fn wait(tid: i32) -> io::Result<Option<Wait>> {
-    let mut status = 0;
-    // SAFETY: `status` is a live local which the kernel writes once.
-    let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
-    match result {
-        0 => Ok(None),
-        r if r == tid => Ok(Some(Wait::decode(status))),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let call = || {
+        let mut status = 0;
+        // SAFETY: `status` is a live local which the kernel writes once.
+        let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+        match result {
+            0 => Ok(None),
+            r if r == tid => Ok(Some(Wait::decode(status))),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    step_if(format_args!("waitpid"), call, Option::is_some)
 }
 
 /// Gives the processor to whoever waits for it.
@@ -185,29 +212,37 @@ pub fn short_sleeps() {
 
 /// A descriptor for a process.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers only.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, i64::from(pid), 0) };
-    match i32::try_from(fd) {
-        // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    step(format_args!("pidfd_open"), || {
+        // SAFETY: plain numbers only.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, i64::from(pid), 0) };
+        match i32::try_from(fd) {
+            // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
 }
 
 /// Whether the process behind a descriptor has ended.
 pub fn pidfd_ended(fd: BorrowedFd<'_>) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one live pollfd, and a timeout of zero.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    ready > 0 && poll.revents != 0
+    let ended = step(format_args!("poll pidfd"), || {
+        let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live pollfd, and a timeout of zero.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+        Ok(ready > 0 && poll.revents != 0)
+    });
+    ended.unwrap_or(false)
 }
 
 /// Whether two processes share their memory; `None` where the kernel cannot tell.
 pub fn same_memory(a: i32, b: i32) -> Option<bool> {
     const KCMP_VM: i64 = 1;
-    // SAFETY: plain numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_kcmp, i64::from(a), i64::from(b), KCMP_VM, 0, 0) };
-    if result < 0 { None } else { Some(result == 0) }
+    let call = || {
+        // SAFETY: plain numbers only.
+        let result = unsafe { libc::syscall(libc::SYS_kcmp, i64::from(a), i64::from(b), KCMP_VM, 0, 0) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result == 0) }
+    };
+    step(format_args!("kcmp"), call).ok()
 }
 
 /// Reads many ranges of another process, one behind the other, into `buffer`; the bytes that were read before the
@@ -219,11 +254,13 @@ pub fn read_ranges(pid: i32, buffer: &mut [u8], ranges: &[(u64, usize)]) -> io::
     }
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: total };
     let remote: Vec<_> = ranges.iter().map(|r| libc::iovec { iov_base: r.0 as *mut c_void, iov_len: r.1 }).collect();
-    // SAFETY: `local` describes at most the whole of `buffer`, checked above; the remote addresses are never
-    // dereferenced by us.
-    let read =
-        unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), remote.len() as libc::c_ulong, 0) };
-    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    step(format_args!("process_vm_readv"), || {
+        let count = remote.len() as libc::c_ulong;
+        // SAFETY: `local` describes at most the whole of `buffer`, checked above; the remote addresses are never
+        // dereferenced by us.
+        let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
+        usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    })
 }
 
 /// The mapping that holds `addr`, asked of an open maps file: start and end. `Unsupported` before Linux 6.11.
@@ -234,17 +271,17 @@ pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64,
     let mut query = [0u64; 13];
     let [size, _flags, at, ..] = &mut query;
     (*size, *at) = (104, addr);
-    // SAFETY: the request number encodes a size of 104 bytes, which is the size of `query`.
-    let result = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, query.as_mut_ptr()) };
+    let asked = step(format_args!("ioctl PROCMAP_QUERY"), || {
+        // SAFETY: the request number encodes a size of 104 bytes, which is the size of `query`.
+        let result = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, query.as_mut_ptr()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    });
     let [_, _, _, start, end, ..] = query;
-    if result == 0 {
-        return Ok(Some((start, end)));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => Ok(None),
-        Some(libc::ENOTTY) => Err(io::ErrorKind::Unsupported.into()),
-        _ => Err(error),
+    match asked {
+        Ok(()) => Ok(Some((start, end))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ENOTTY) => Err(io::ErrorKind::Unsupported.into()),
+        Err(e) => Err(e),
     }
 }
 
@@ -261,16 +298,64 @@ pub fn effective_user() -> u32 {
 
 /// Takes the advisory lock on an open file or directory; false when somebody else has it.
 pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    // SAFETY: plain numbers only.
-    if unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(true);
+    let locked = step(format_args!("flock"), || {
+        // SAFETY: plain numbers only.
+        let result = unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    });
+    match locked {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
     }
-    let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
 /// Gives that lock back.
 pub fn unlock(fd: BorrowedFd<'_>) {
     // SAFETY: plain numbers only.
     unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };
+}
+
+/// Opens a file.
+pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    step(format_args!("open {}", path.display()), || options.open(path))
+}
+
+/// All bytes of a file.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    step(format_args!("read {}", path.display()), || fs::read(path))
+}
+
+/// The names in a directory.
+pub fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    step(format_args!("readdir {}", path.display()), || {
+        // A name that is no text is not one of those that the kernel gives.
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().unwrap_or_default());
+        fs::read_dir(path)?.map(name).collect()
+    })
+}
+
+/// Where a link leads.
+pub fn read_link(path: &Path) -> io::Result<PathBuf> {
+    step(format_args!("readlink {}", path.display()), || fs::read_link(path))
+}
+
+/// Owner, number of links and so on.
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    step(format_args!("stat {}", path.display()), || fs::metadata(path))
+}
+
+/// Fills `buffer` from a place in a file of `/proc`: memory, or what is known of it.
+pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    step(format_args!("pread {} bytes at {at:#x}", buffer.len()), || file.read_exact_at(buffer, at))
+}
+
+/// Writes memory through its file.
+pub fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    step(format_args!("pwrite {} bytes at {at:#x}", bytes.len()), || file.write_all_at(bytes, at))
+}
+
+/// A system call is about to be made in the process. This is an error only when a test wants that call to fail.
+pub fn about_to_call(name: &str) -> io::Result<()> {
+    step(format_args!("call {name}"), || Ok(()))
 }

@@ -3,7 +3,7 @@
 
 use super::error::{Denial, Error};
 use super::sys;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
@@ -98,7 +98,7 @@ impl Status {
 /// The text of a file of one thread.
 pub fn read_file(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
     let path = format!("/proc/{pid}/task/{tid}/{name}");
-    match fs::read(&path) {
+    match sys::read_file(path.as_ref()) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) || e.kind() == io::ErrorKind::NotFound => {
             Err(Error::Gone { pid })
@@ -109,9 +109,8 @@ pub fn read_file(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
 
 /// Opens a file of the process through a thread that lives.
 pub fn open(pid: i32, name: &str) -> Option<File> {
-    File::open(format!("/proc/{pid}/task/{}/{name}", living(pid).ok()?))
-        .or_else(|_| File::open(format!("/proc/{pid}/{name}")))
-        .ok()
+    let open = |path: String| sys::open(path.as_ref(), File::options().read(true));
+    open(format!("/proc/{pid}/task/{}/{name}", living(pid).ok()?)).or_else(|_| open(format!("/proc/{pid}/{name}"))).ok()
 }
 
 /// A thread's name.
@@ -122,24 +121,18 @@ pub fn comm(pid: i32, tid: i32) -> String {
 /// The numbers of all threads.
 pub fn list(pid: i32) -> Result<Vec<i32>, Error> {
     let path = format!("/proc/{pid}/task");
-    let entries = match fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Gone { pid }),
-        Err(source) => return Err(Error::Proc { path, source }),
-    };
-    let mut tids = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => tids.extend(entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok())),
-            Err(_) => return Err(Error::Gone { pid }),
+    match sys::names_in(path.as_ref()) {
+        Ok(names) => Ok(names.iter().filter_map(|n| n.parse().ok()).collect()),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) || e.kind() == io::ErrorKind::NotFound => {
+            Err(Error::Gone { pid })
         }
+        Err(source) => Err(Error::Proc { path, source }),
     }
-    Ok(tids)
 }
 
 /// How many threads the kernel counts, the ended first one included; cheap enough to ask under a stop.
 pub fn count(pid: i32) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/task")).ok()?.nlink().checked_sub(2)
+    sys::metadata(format!("/proc/{pid}/task").as_ref()).ok()?.nlink().checked_sub(2)
 }
 
 /// The name of the thread that traces.
@@ -165,7 +158,7 @@ pub fn refuse_traced(pid: i32, tid: i32) -> Result<(), Error> {
 
 /// Whether a tracer is another ulp-apply, whose stop passes in a moment, and no debugger.
 fn is_applier(tracer: i32) -> bool {
-    let program = |who: &str| fs::read_link(format!("/proc/{who}/exe")).ok();
+    let program = |who: &str| sys::read_link(format!("/proc/{who}/exe").as_ref()).ok();
     let theirs = program(&tracer.to_string());
     theirs.is_some() && theirs == program("self") && comm(tracer, tracer) == TRACER
 }
@@ -173,7 +166,7 @@ fn is_applier(tracer: i32) -> bool {
 /// The auxiliary vector, as pairs of words.
 pub fn auxv(pid: i32, tid: i32) -> Result<Vec<(u64, u64)>, Error> {
     let path = format!("/proc/{pid}/task/{tid}/auxv");
-    let bytes = fs::read(&path).map_err(|source| Error::Proc { path, source })?;
+    let bytes = sys::read_file(path.as_ref()).map_err(|source| Error::Proc { path, source })?;
     let (words, _) = bytes.as_chunks::<8>();
     let (pairs, _) = words.as_chunks::<2>();
     Ok(pairs.iter().map(|[k, v]| (u64::from_le_bytes(*k), u64::from_le_bytes(*v))).collect())
@@ -181,19 +174,25 @@ pub fn auxv(pid: i32, tid: i32) -> Result<Vec<(u64, u64)>, Error> {
 
 /// Whether two processes live in the same user namespace; unknown counts as yes.
 fn same_user_namespace(pid: i32) -> bool {
-    match (fs::read_link(format!("/proc/{pid}/ns/user")), fs::read_link("/proc/self/ns/user")) {
+    let namespace = |who: String| sys::read_link(format!("/proc/{who}/ns/user").as_ref());
+    match (namespace(pid.to_string()), namespace("self".into())) {
         (Ok(theirs), Ok(ours)) => theirs == ours,
         _ => true,
     }
+}
+
+/// The number that is all a file of the kernel's settings holds.
+pub fn number_in<T: std::str::FromStr>(path: &str) -> Option<T> {
+    String::from_utf8(sys::read_file(path.as_ref()).ok()?).ok()?.trim().parse().ok()
 }
 
 /// Finds out why the kernel does not let us near a process.
 pub fn why_denied(pid: i32, theirs: &Status) -> Denial {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let capable = Status::read(own, own).is_ok_and(|s| s.cap_effective & (1 << CAP_SYS_PTRACE) != 0);
-    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok().and_then(|t| t.trim().parse().ok());
+    let yama = number_in("/proc/sys/kernel/yama/ptrace_scope");
     let ours = sys::effective_user();
-    let owner = fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok();
+    let owner = sys::metadata(format!("/proc/{pid}").as_ref()).map(|m| m.uid()).ok();
     if !same_user_namespace(pid) {
         Denial::UserNamespace
     } else if yama == Some(3) {

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Every system call that concerns a process is one step. Without the feature `steps`, which no release has, a step is
+//! the call and nothing else. With it, tests number the steps and say what happens at one of them, by the environment:
+//!
+//! * `ULP_STEP_LOG=FILE` appends a line for each step that was done: its number and its name;
+//! * `ULP_STEP_KILL=N` ends this process, as `kill -9` does, right after step N;
+//! * `ULP_STEP_FAIL=N:ERRNO` fails step N with that error, without doing it;
+//! * `ULP_STEP_HOOK=N:FILE` makes the file before step N and waits until somebody has removed it.
+
+#[cfg(not(feature = "steps"))]
+mod call {
+    use std::fmt::Arguments;
+    use std::io;
+
+    /// Makes a call.
+    #[inline(always)]
+    pub fn step<T>(_name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        call()
+    }
+
+    /// Makes a call which is a step only when it brought something.
+    #[inline(always)]
+    pub fn step_if<T>(
+        _name: Arguments<'_>,
+        call: impl FnOnce() -> io::Result<T>,
+        _brought: impl FnOnce(&T) -> bool,
+    ) -> io::Result<T> {
+        call()
+    }
+}
+
+#[cfg(feature = "steps")]
+mod call {
+    use std::fmt::Arguments;
+    use std::fs::File;
+    use std::io::{self, Write as _};
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// A test that forgets to answer must not leave us here.
+    const LONGEST_HOOK: Duration = Duration::from_secs(20);
+
+    /// What the environment asks for.
+    struct Wish {
+        log: Option<File>,
+        kill: Option<u64>,
+        fail: Option<(u64, i32)>,
+        hook: Option<(u64, PathBuf)>,
+        /// Steps done so far. They follow each other: whoever starts the tracing thread waits for it.
+        done: AtomicU64,
+    }
+
+    fn variable(name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn pair<T>(name: &str, second: impl FnOnce(&str) -> Option<T>) -> Option<(u64, T)> {
+        let text = variable(name)?;
+        let (number, rest) = text.split_once(':')?;
+        Some((number.parse().ok()?, second(rest)?))
+    }
+
+    fn wish() -> &'static Wish {
+        static WISH: OnceLock<Wish> = OnceLock::new();
+        WISH.get_or_init(|| Wish {
+            log: variable("ULP_STEP_LOG").and_then(|path| File::options().append(true).create(true).open(path).ok()),
+            kill: variable("ULP_STEP_KILL").and_then(|n| n.parse().ok()),
+            fail: pair("ULP_STEP_FAIL", |errno| errno.parse().ok()),
+            hook: pair("ULP_STEP_HOOK", |path| Some(path.into())),
+            done: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes a call, unless it is to fail, and does afterwards what was asked for.
+    pub fn step<T>(name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        step_if(name, call, |_| true)
+    }
+
+    /// Makes a call which is a step only when it brought something. One that has yet to bring it may fail all the same.
+    pub fn step_if<T>(
+        name: Arguments<'_>,
+        call: impl FnOnce() -> io::Result<T>,
+        brought: impl FnOnce(&T) -> bool,
+    ) -> io::Result<T> {
+        let wish = wish();
+        let number = wish.done.load(Ordering::SeqCst) + 1;
+        if let Some((_, path)) = wish.hook.as_ref().filter(|(n, _)| *n == number) {
+            wait_at(path);
+        }
+        let result = match wish.fail {
+            Some((n, errno)) if n == number => Err(io::Error::from_raw_os_error(errno)),
+            _ => call(),
+        };
+        if !result.as_ref().is_ok_and(brought) && result.is_ok() {
+            return result;
+        }
+        wish.done.store(number, Ordering::SeqCst);
+        if let Some(mut log) = wish.log.as_ref() {
+            let _ = writeln!(log, "{number} {name}");
+        }
+        if wish.kill == Some(number) {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+        result
+    }
+
+    fn wait_at(path: &PathBuf) {
+        static WAITED: AtomicU64 = AtomicU64::new(0);
+        // A call that has brought nothing yet is made again and again under the same number.
+        if WAITED.swap(1, Ordering::SeqCst) == 1 || File::create(path).is_err() {
+            return;
+        }
+        let give_up = Instant::now() + LONGEST_HOOK;
+        while path.exists() && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+pub use call::{step, step_if};
