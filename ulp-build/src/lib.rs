@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compile;
 pub mod diff;
 pub mod emit;
+pub mod entries;
 pub mod identity;
 pub mod indirect;
 pub mod linesync;

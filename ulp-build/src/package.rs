@@ -5,6 +5,7 @@
 use crate::check::{self, AcceptError};
 use crate::diff::{Reason, UnitDiff, Verdict};
 use crate::emit::Builder;
+use crate::entries;
 use crate::model::{Built, Code, LinkedElf, Refusal, Request};
 use crate::object::{AtomKind, Object};
 use crate::reproduce;
@@ -114,16 +115,21 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
     let (mut refusals, accepted) = (judged.left, judged.accepted);
     warnings.extend(judged.warnings);
 
+    let several = selections.iter().map(|(.., s)| s.context.replaced.len()).sum::<usize>() > 1;
     let mut builder = Builder::default();
     let mut targets = Vec::new();
     let mut summary = Summary::default();
+    let mut ungated = Vec::new();
     for (link, linked, selection) in &selections {
         if selection.context.replaced.is_empty() || !selection.refusals.is_empty() {
             continue;
         }
         if refusals.is_empty() {
             match target(link, linked, selection, &mut builder) {
-                Ok((target, share)) => {
+                Ok((mut target, share)) => {
+                    if several {
+                        ungated.append(&mut gates(selection, &mut target));
+                    }
                     targets.push(target);
                     summary.targets.push(share);
                 }
@@ -139,10 +145,16 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
     if targets.is_empty() {
         return Ok(Outcome::NoChange(no_change(built, &touched, &linked_units, &warnings)));
     }
+    // The entry of one function without a gate can be the store that switches all.
+    let atomic = ungated.len() <= 1;
+    if !atomic {
+        let why = ungated.join("; ");
+        warnings
+            .push(format!("not atomic if ulp-apply is killed in the middle of the switch, for want of gates: {why}"));
+    }
     warnings.sort();
     warnings.dedup();
     summary.warnings.clone_from(&warnings);
-    let functions: usize = targets.iter().map(|t: &Target| t.functions.len()).sum();
     let arch = links.first().and_then(|l| ulp_arch::by_machine(l.rebuilt.machine)).map_or("", |a| a.name());
     let manifest = Manifest {
         format: FORMAT,
@@ -155,8 +167,7 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
         accepted,
         warnings,
         escape: builder.escape,
-        // Several functions need gates to switch as one; there are none yet.
-        atomic: functions == 1,
+        atomic,
         replaces: Vec::new(),
         requires: Vec::new(),
         targets,
@@ -295,6 +306,7 @@ fn target(
             Err(refusal) => refusals.push(refusal),
         }
     }
+    refusals.extend(entries::check(selection.context.arch, linked, &functions));
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -321,6 +333,19 @@ fn target(
         references: part.references,
     };
     Ok((target, share))
+}
+
+/// Gives the target's functions their gates, and says of each one without why.
+fn gates(selection: &Selection<'_>, target: &mut Target) -> Vec<String> {
+    let mut without = Vec::new();
+    for (key, entry) in &selection.context.replaced {
+        let Some(function) = target.functions.iter_mut().find(|f| f.entry == *entry) else { continue };
+        match entries::gate(&selection.context, *key, function) {
+            Ok(gate) => function.gate = Some(gate),
+            Err(why) => without.push(format!("{} ({why})", function.name)),
+        }
+    }
+    without
 }
 
 fn file_name(link: &LinkedElf) -> String {
