@@ -255,10 +255,20 @@ impl Context<'_> {
             _ => ObjectKind::Data,
         };
         let defined_here = known.is_some_and(|(_, s)| s.defined);
+        // What a plug-in takes from the program that loads it is defined in no library; its own slot knows all the same.
+        let bound = known.and_then(|(index, s)| {
+            elf.slots.iter().find_map(|slot| match slot.meaning {
+                SlotMeaning::Jump { symbol } if symbol == index => Some(ObjectKind::Function),
+                SlotMeaning::Address { symbol } if symbol == index && r.branch => Some(ObjectKind::Function),
+                SlotMeaning::Address { symbol } if symbol == index => Some(from_kind(s.kind)),
+                _ => None,
+            })
+        });
         let Some(object) = known
             .filter(|(_, s)| s.defined)
             .map(|(_, s)| from_kind(s.kind))
             .or(export.as_ref().map(|e| from_kind(e.kind)))
+            .or(bound)
         else {
             let missing = &self.linked.libraries.missing;
             let also = if missing.is_empty() {
