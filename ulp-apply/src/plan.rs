@@ -12,7 +12,7 @@ use crate::registry::{
 };
 use crate::snapshot::{PackageFile, Snapshot};
 use crate::symbols::Scope;
-use ulp_arch::{Arch, Commit, Gate, RemoteAddr};
+use ulp_arch::{Arch, Commit, Flow, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
 
 /// One target, found in the process.
@@ -490,6 +490,7 @@ impl<'s> Verified<'s> {
                     start: m.module.bias.remote(r.start),
                     end: m.module.bias.remote(r.start).plus(r.size),
                     at_start: f.loops_to_entry || r.start != f.entry,
+                    at_end: self.may_end_in_call(m.module.bias.remote(r.start), r.size),
                 })
             })
         });
@@ -514,6 +515,15 @@ impl<'s> Verified<'s> {
             }
         }
         Plan { record, at, generation, loads, suspects: suspects.collect(), modules, others, warnings }
+    }
+
+    /// Whether the last instruction may be a call, so that its return address is one past the code.
+    fn may_end_in_call(&self, start: RemoteAddr, size: u64) -> bool {
+        let process = self.snapshot.process;
+        let Ok(code) = memory::bytes(process, start, size) else { return true };
+        let insns = process.arch().decode(&code);
+        let last = insns.last().filter(|last| last.end == code.len());
+        last.is_none_or(|last| matches!(last.flow, Flow::Call { .. }))
     }
 
     fn new_code(&self, l: &Linked<'_>, f: &Function) -> Result<RemoteAddr> {

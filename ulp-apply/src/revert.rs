@@ -152,8 +152,9 @@ fn complete(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(
     let suspects = entry.record.functions().map(|f| Suspect {
         name: format!("the entry of {}", f.name),
         start: f.entry.plus(process.arch().landing_pad_len(&f.old) as u64),
-        end: f.entry.plus((f.old.len() as u64).saturating_sub(1)),
+        end: f.entry.plus(f.old.len() as u64),
         at_start: false,
+        at_end: false,
     });
     let check = snapshot.check(suspects.collect())?;
     when_quiet(process, &check, limits, |quiet| {
@@ -179,6 +180,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         start: a.start,
         end: a.start.plus(a.len),
         at_start: true,
+        at_end: true,
     }));
     let check = snapshot.check(suspects)?;
     let ((), timings) = when_quiet(process, &check, limits, |quiet| {

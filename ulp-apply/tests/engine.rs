@@ -91,7 +91,13 @@ impl Target {
     fn suspects(&self, names: &[&str]) -> Vec<Suspect> {
         let suspect = |name: &&str| {
             let (start, end) = self.ranges[*name];
-            Suspect { name: (*name).to_owned(), start: RemoteAddr(start), end: RemoteAddr(end), at_start: false }
+            Suspect {
+                name: (*name).to_owned(),
+                start: RemoteAddr(start),
+                end: RemoteAddr(end),
+                at_start: false,
+                at_end: true,
+            }
         };
         names.iter().map(suspect).collect()
     }

@@ -26,15 +26,18 @@ pub struct Suspect {
     pub name: String,
     /// First byte.
     pub start: RemoteAddr,
-    /// One past the last byte. An address *equal* to it is inside: it is the return address of a last call that never returns.
+    /// One past the last byte.
     pub end: RemoteAddr,
     /// Whether the first byte is inside too, because the function branches to it or because the code will be unmapped.
     pub at_start: bool,
+    /// Whether `end` is inside too, because the last instruction is a call, whose return address it is. Otherwise it is the
+    /// address of the next function, which a thread may well have at hand.
+    pub at_end: bool,
 }
 
 impl Suspect {
     fn holds(&self, v: u64) -> bool {
-        self.start.0 < v && v <= self.end.0 || self.at_start && v == self.start.0
+        self.start.0 < v && v < self.end.0 || self.at_start && v == self.start.0 || self.at_end && v == self.end.0
     }
 }
 

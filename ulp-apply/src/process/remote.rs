@@ -128,6 +128,7 @@ impl Process {
             start: tail.plus(*offset as u64),
             end: tail.plus((offset + low.len()) as u64),
             at_start: true,
+            at_end: true,
         });
         if old.is_empty() {
             return Ok(());
