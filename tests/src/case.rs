@@ -210,6 +210,16 @@ impl Case {
                 json.report()
             );
         }
+        if let Some(wanted) = self.expect.gates {
+            let json = run(ulp_apply()?.arg("info").arg(package).arg("--json"))?;
+            let manifest = json.expect_code(0)?.json()?["manifest"].clone();
+            let targets = manifest["targets"].as_array().cloned().unwrap_or_default();
+            let functions: Vec<_> = targets.iter().filter_map(|t| t["functions"].as_array()).flatten().collect();
+            let gates = functions.iter().filter(|f| !f["gate"].is_null()).count();
+            ensure_that!(gates == wanted, "{gates} gates, not {wanted}\n{}", json.report());
+            let atomic = functions.len() - gates <= 1;
+            ensure_that!(manifest["atomic"] == atomic, "info says otherwise than the gates\n{}", json.report());
+        }
         for accepted in &self.expect.accept {
             let code = accepted.split(':').next().unwrap_or(accepted);
             ensure_that!(ran.stdout.contains(code), "info does not show the accepted {code}\n{}", ran.report());

@@ -27,6 +27,8 @@ pub struct Expect {
     pub or_refuse: Option<String>,
     /// The identity grade that the package must state.
     pub identity: Option<String>,
+    /// How many functions have a gate; the package is atomic where one at most has none.
+    pub gates: Option<usize>,
     /// Lines sent once, before the first question; each is answered.
     pub setup: Vec<String>,
     pub asks: Vec<Ask>,
@@ -136,6 +138,7 @@ pub fn parse(text: &str) -> Result<Expect> {
         same_code: Vec::new(),
         or_refuse: None,
         identity: None,
+        gates: None,
         setup: Vec::new(),
         asks: Vec::new(),
         apply: Apply::Ok,
@@ -194,6 +197,7 @@ fn one(e: &mut Expect, build: &mut Option<Build>, key: &str, value: &str) -> Res
         "has" => e.has.push(parse_has(value)?),
         "same-code" => e.same_code.extend(words()),
         "or-refuse" => e.or_refuse = Some(value.into()),
+        "gates" => e.gates = Some(value.parse()?),
         "identity" => e.identity = Some(value.into()),
         "setup" => e.setup.push(value.into()),
         "ask" => e.asks.push(Ask { line: value.into(), ..Ask::default() }),

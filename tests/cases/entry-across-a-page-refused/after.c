@@ -1,0 +1,8 @@
+// Fixed.
+#include "ask.h"
+
+// Brings the function right before the end of a page.
+__asm__(".section .text.page, \"ax\"\n.balign 4096\n.skip 4093");
+__attribute__((section(".text.page"))) NOCLONE int used(int n) { return n * 23 + 4; }
+
+void answer(const char *question) { printf("%d\n", used(atoi(question))); }

@@ -1,0 +1,23 @@
+// Gates carry a first instruction relative to its place, a conditional jump, a tail call, a return, and padding (A).
+#include "ask.h"
+
+int limit = 7, spare = 3;
+
+// The first instruction reads relative to the instruction pointer.
+NOCLONE int over(int n) { return limit > n ? 1 : spare; }
+// A conditional jump is among the first instructions.
+NOCLONE int sign(int n) {
+    if (n > 0) return spare + 10;
+    return limit;
+}
+// Three bytes and a return; the rest is padding.
+NOCLONE int zero(void) { return 0; }
+// A jump is all there is.
+NOCLONE int chain(int n) { return sign(n); }
+// The whole function is a return.
+NOCLONE void none(void) { __asm__ volatile(""); }
+
+void answer(const char *question) {
+    none();
+    printf("%d %d %d %d\n", over(atoi(question)), sign(atoi(question)), zero(), chain(-atoi(question)));
+}

@@ -1,0 +1,23 @@
+// Two functions that loop into their first bytes: the switch has a window, and packager and admin are told (A).
+#include "ask.h"
+
+int total;
+NOCLONE void add(int n) { total += n; }
+NOCLONE void add_all(int n) {
+    do {
+        add(n);
+    } while (--n);
+}
+NOCLONE void take_all(int n) {
+    do {
+        add(-n);
+    } while (--n);
+}
+NOCLONE int sum(int n) {
+    total = 0;
+    add_all(n);
+    take_all(n - 1);
+    return total;
+}
+
+void answer(const char *question) { printf("%d\n", sum(atoi(question))); }
