@@ -9,6 +9,7 @@
 pub mod case;
 pub mod elf;
 pub mod expect;
+pub mod mutate;
 pub mod process;
 pub mod tools;
 pub mod trees;
