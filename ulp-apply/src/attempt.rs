@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Trying again when a process is busy, without hurting it: a full stop makes every timed wait start over, so full stops
-//! keep a growing distance, and in between only the threads that were busy are looked at.
+//! keep a growing distance, and in between only the threads that were busy are looked at, and these too only when they have
+//! moved: one that still sleeps where it slept is left alone.
 
 use crate::error::{Class, Error, Result};
-use crate::process::{BusyThread, Check, Error as ProcessError, ErrorKind, Process, Quiet, Remote, Timings};
+use crate::process::{BusyThread, Check, Error as ProcessError, ErrorKind, Process, Pulse, Quiet, Remote, Timings};
 use std::time::{Duration, Instant};
 
 /// How long things may take.
@@ -19,7 +20,8 @@ pub struct Limits {
 const FIRST_DISTANCE: Duration = Duration::from_millis(350);
 const LONGEST_DISTANCE: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_millis(5);
-const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// Short, because a thread that has moved is looked at, and what was waited since its last sleep began is waited again.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 /// Stops the process when no thread is inside what `check` asks about, and does `act` then. Gives up when `limits.wait` is over.
 pub fn when_quiet<R: Send>(
@@ -66,30 +68,61 @@ pub fn borrow<R: Send>(
     }
 }
 
+/// A busy thread, and its pulse since it was last looked at. The pulse is taken a moment later, when it sleeps again.
+struct Watched {
+    thread: BusyThread,
+    pulse: Option<Pulse>,
+}
+
 /// Waits for the next stop's time and for all `threads` to be out.
 fn until_out(
     process: &Process,
     check: &Check,
     limits: &Limits,
-    mut threads: Vec<BusyThread>,
+    threads: Vec<BusyThread>,
     next_stop: Instant,
     give_up: Instant,
 ) -> Result<()> {
+    let watch = |threads: Vec<BusyThread>| threads.into_iter().map(|thread| Watched { thread, pulse: None });
+    let mut watched: Vec<Watched> = watch(threads).collect();
     let mut pause = FIRST_LOOK;
-    loop {
-        let now = Instant::now();
-        if now >= give_up && !threads.is_empty() {
+    // A move may be missed between a look and the taking of the pulse, so now and then all are looked at.
+    let mut distance = FIRST_DISTANCE;
+    let mut look_at_all = Instant::now() + distance;
+    while !watched.is_empty() {
+        let late = Instant::now() >= give_up;
+        if !late {
+            std::thread::sleep(pause.min(give_up.saturating_duration_since(Instant::now())));
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+        let all = late || Instant::now() >= look_at_all;
+        let moved: Vec<BusyThread> = watched
+            .iter_mut()
+            .filter_map(|w| {
+                let now = process.pulse(w.thread.tid);
+                let known = now.is_some() && (w.pulse.is_none() || w.pulse == now);
+                w.pulse = now;
+                (all || !known).then(|| w.thread.clone())
+            })
+            .collect();
+        if moved.is_empty() {
+            continue;
+        }
+        if all {
+            distance = (distance * 2).min(LONGEST_DISTANCE);
+            look_at_all = Instant::now() + distance;
+        }
+        let still = process.look_again(limits.max_stop, check, &moved).map_err(|e| busy(e, limits))?;
+        watched.retain(|w| moved.iter().all(|m| m.tid != w.thread.tid));
+        watched.extend(watch(still));
+        if late && !watched.is_empty() {
+            let threads = watched.into_iter().map(|w| w.thread).collect();
             return Err(busy(ProcessError::Busy { pid: process.pid(), threads }, limits));
         }
-        if threads.is_empty() {
-            // The last attempt of all happens when time is up, not before.
-            std::thread::sleep(next_stop.min(give_up).saturating_duration_since(now));
-            return Ok(());
-        }
-        std::thread::sleep(pause.min(give_up.saturating_duration_since(now)));
-        pause = (pause * 2).min(LONGEST_LOOK);
-        threads = process.look_again(limits.max_stop, check, &threads).map_err(|e| busy(e, limits))?;
     }
+    // The last attempt of all happens when time is up, not before.
+    std::thread::sleep(next_stop.min(give_up).saturating_duration_since(Instant::now()));
+    Ok(())
 }
 
 /// A busy process, in words: who, where, and how long was waited.

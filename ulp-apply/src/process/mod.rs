@@ -14,6 +14,7 @@
 mod error;
 mod maps;
 mod module;
+mod pulse;
 mod quiesce;
 mod remote;
 mod seccomp;
@@ -26,6 +27,7 @@ mod unwind;
 pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
 pub use maps::{Mapping, Maps, Wish};
 pub use module::{Dynamic, Module, Role, Segment, Tls};
+pub use pulse::Pulse;
 pub use quiesce::{Check, Suspect};
 pub use remote::{Protection, Remote};
 pub use stop::{Quiet, Timings};
