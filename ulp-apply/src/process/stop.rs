@@ -21,6 +21,9 @@ use ulp_arch::Regs;
 /// How much of a stop may go into letting hot threads out of the code, at most.
 const NUDGING: Duration = Duration::from_millis(5);
 
+/// How long threads that were told to stop are waited for when the stop has come to nothing.
+const STRAGGLERS: Duration = Duration::from_millis(200);
+
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timings {
@@ -343,6 +346,8 @@ impl<'a> Crowd<'a> {
             next_report(pid, tid, self.deadline).map_err(|source| Error::Ptrace { request: "wait", tid, source })?;
         let signal = match report {
             None => {
+                // It may still stop on our account, so it is not forgotten.
+                self.interrupted.push(tid);
                 return Err(Error::NotStopped { tid, comm: task::comm(pid, tid), waited: self.limit });
             }
             Some(Wait::Ended) if !self.process.is_alive() => return Err(Error::Gone { pid }),
@@ -495,21 +500,26 @@ impl<'a> Crowd<'a> {
     }
 
     fn release(&mut self) {
-        // After an error in the middle: whoever has stopped by now is cured of its EINTR like the others.
-        while let Some(tid) = self.interrupted.pop() {
-            let signal = match sys::wait(tid) {
-                Ok(Some(Wait::Signal(signal))) => signal,
-                Ok(Some(Wait::Ended) | None) | Err(_) => continue,
-                Ok(Some(_)) => 0,
-            };
-            let _ = self.look(tid, signal);
-        }
         let had_runners = self.held.len() > self.runners_from;
         while let Some(held) = self.held.pop() {
             // Failure means that it was killed meanwhile.
             let _ = sys::detach(held.tid, held.signal);
             if had_runners && self.held.len() == self.runners_from {
                 self.timings.gap = self.runners_began.elapsed();
+            }
+        }
+        // After an error in the middle: who was told to stop has left its wait, so it is cured of its EINTR like the
+        // others before it goes on. Nobody else is held meanwhile.
+        let deadline = Instant::now() + STRAGGLERS;
+        while let Some(tid) = self.interrupted.pop() {
+            let signal = match next_report(self.process.pid, tid, deadline) {
+                Ok(Some(Wait::Signal(signal))) => signal,
+                Ok(Some(Wait::Ended) | None) | Err(_) => continue,
+                Ok(Some(_)) => 0,
+            };
+            let _ = self.look(tid, signal);
+            while let Some(held) = self.held.pop() {
+                let _ = sys::detach(held.tid, held.signal);
             }
         }
         // Children of a fork are none of ours: they go as soon as they have reported. What has not yet is let go by
