@@ -11,6 +11,7 @@ pub mod elf;
 pub mod expect;
 pub mod mutate;
 pub mod process;
+pub mod survivor;
 pub mod tools;
 pub mod trees;
 

@@ -92,18 +92,42 @@ impl Running {
         if self.start_time()? != self.born {
             bail!("the target is another process now");
         }
+        match self.held()? {
+            Some(held) => bail!("{held}"),
+            None => Ok(()),
+        }
+    }
+
+    /// A thread that is stopped or traced, in words.
+    fn held(&self) -> Result<Option<String>> {
         for task in self.task_directories()? {
             let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
             let field =
                 |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim).to_string();
             if field("State:").starts_with(['t', 'T']) {
-                bail!("a thread of the target was left stopped: {}", task.display());
+                return Ok(Some(format!("a thread of the target was left stopped: {}", task.display())));
             }
             if !matches!(field("TracerPid:").as_str(), "" | "0") {
-                bail!("a thread of the target is still traced: {}", task.display());
+                return Ok(Some(format!("a thread of the target is still traced: {}", task.display())));
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// A thread that stays stopped or traced although its tracer is gone, in words. An error when the process has ended.
+    pub fn settled(&mut self) -> Result<Option<String>> {
+        let mut held = None;
+        for _ in 0..1000 {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the target is dead: {status}");
+            }
+            held = self.held()?;
+            if held.is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(held)
     }
 
     fn task_directories(&self) -> Result<Vec<PathBuf>> {

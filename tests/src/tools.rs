@@ -24,6 +24,12 @@ fn find_or_build() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("ULP_BIN") {
         return Ok(dir.into());
     }
+    build(None, &["ulp-build", "ulp-apply"])
+}
+
+/// Builds these programs, unless they are younger than what they are made from. With a feature they go into a target
+/// directory of their own inside the usual one, so that the usual programs never have it.
+fn build(feature: Option<&str>, programs: &[&str]) -> Result<PathBuf> {
     // target/PROFILE/deps/cases-0123abcd
     let me = std::env::current_exe()?;
     let dir = me.ancestors().nth(2).context("a test lives two directories below the target directory")?;
@@ -32,33 +38,41 @@ fn find_or_build() -> Result<PathBuf> {
         Some(name) => name,
         None => bail!("cannot tell the profile of {}", me.display()),
     };
-    if up_to_date(dir)? {
-        return Ok(dir.into());
+    let mut target = dir.parent().context("a profile's directory lies in the target directory")?.to_path_buf();
+    target.extend(feature);
+    let dir = target.join(dir.file_name().context("a profile has a name")?);
+    if up_to_date(&dir, programs)? {
+        return Ok(dir);
     }
-    let root = repository();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let out = Command::new(cargo)
-        .current_dir(&root)
-        .args(["build", "--quiet", "-p", "ulp-build", "-p", "ulp-apply", "--profile", profile, "--target-dir"])
-        .arg(dir.parent().context("a profile's directory lies in the target directory")?)
-        .output()
-        .context("cargo")?;
+    let mut command = Command::new(cargo);
+    command.current_dir(repository()).args(["build", "--quiet", "--profile", profile, "--target-dir"]).arg(&target);
+    for program in programs {
+        command.args(["-p", program]);
+    }
+    if let Some(feature) = feature {
+        command.args(["--features", feature]);
+    }
+    let out = command.output().context("cargo")?;
     if !out.status.success() {
         bail!("the programs do not build:\n{}", String::from_utf8_lossy(&out.stderr));
     }
-    Ok(dir.into())
+    Ok(dir)
 }
 
-/// Whether both programs are younger than every file they are made from.
-fn up_to_date(dir: &Path) -> Result<bool> {
-    let built = |name: &str| dir.join(name).metadata().and_then(|m| m.modified());
-    let (Ok(a), Ok(b)) = (built("ulp-build"), built("ulp-apply")) else { return Ok(false) };
+/// Whether the programs are younger than every file they are made from.
+fn up_to_date(dir: &Path, programs: &[&str]) -> Result<bool> {
+    let mut oldest = None;
+    for name in programs {
+        let Ok(built) = dir.join(name).metadata().and_then(|m| m.modified()) else { return Ok(false) };
+        oldest = oldest.into_iter().chain([built]).min();
+    }
     let root = repository();
     let mut newest = SystemTime::UNIX_EPOCH;
     for part in ["arch", "ulp-format", "ulp-build", "ulp-apply", "Cargo.toml", "Cargo.lock"] {
         newest = newest.max(newest_below(&root.join(part))?);
     }
-    Ok(a.min(b) > newest)
+    Ok(oldest.is_some_and(|oldest| oldest > newest))
 }
 
 fn newest_below(path: &Path) -> Result<SystemTime> {
@@ -144,4 +158,17 @@ pub fn ulp_build() -> Result<Command> {
 
 pub fn ulp_apply() -> Result<Command> {
     Ok(Command::new(programs()?.join("ulp-apply")))
+}
+
+/// `ulp-apply` with its feature `steps`, which the environment tells at which system call to end or to fail.
+pub fn ulp_apply_in_steps() -> Result<Command> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| match std::env::var_os("ULP_STEPS_BIN") {
+        Some(dir) => Ok(dir.into()),
+        None => build(Some("steps"), &["ulp-apply"]).map_err(|error| format!("{error:#}")),
+    });
+    match program {
+        Ok(dir) => Ok(Command::new(dir.join("ulp-apply"))),
+        Err(error) => bail!("{error}"),
+    }
 }

@@ -1,0 +1,9 @@
+// Fixed.
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "ask.h"
+
+volatile int calls;
+
+NOINLINE int v1(int n) { calls++; return n + 201; }
+NOINLINE int v2(int n) { calls++; return n + 102; }
+NOINLINE int v3(int n) { calls++; return n + 103; }

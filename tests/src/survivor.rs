@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The program of `tests/life/survivor`, which notices every harm that an applier can do to it, and the applier of the
+//! feature `steps`, which can be ended or made to fail at each of its system calls.
+
+use crate::case::{Case, Picture};
+use crate::ensure_that;
+use crate::process::{Mapping, Running};
+use crate::tools::{Ran, run, ulp_apply, ulp_apply_in_steps, ulp_build};
+use crate::trees::copy;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the program's functions answer before any patch.
+pub const OLD: &str = "1 1 1 1 1";
+/// Kinds of wait; the first thread can be in each of them.
+const KINDS: usize = 17;
+
+/// How much of a program a patch changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    OneFunction,
+    SeveralFunctions,
+    SeveralFiles,
+}
+
+impl Extent {
+    /// How many of the functions, in their order, are changed.
+    pub fn functions(self) -> usize {
+        match self {
+            Self::OneFunction => 1,
+            Self::SeveralFunctions => 3,
+            Self::SeveralFiles => 5,
+        }
+    }
+
+    /// What the program's functions answer with the patch.
+    pub fn new_versions(self) -> String {
+        let version = |i| if i < self.functions() { "2" } else { "1" };
+        (0..5).map(version).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The program's sources, its build, and one patch for it.
+#[derive(Debug)]
+pub struct Laboratory {
+    pub case: Case,
+    pub extent: Extent,
+    pub package: PathBuf,
+}
+
+impl Laboratory {
+    pub fn open(extent: Extent) -> Result<Self> {
+        let case = Case::life("survivor")?;
+        let tree = case.work().join("fixed");
+        copy(&case.trees.before, &tree)?;
+        for (file, number) in
+            [("main.c", 1), ("main.c", 2), ("main.c", 3), ("one.c", 4), ("two.c", 5)].iter().take(extent.functions())
+        {
+            let path = tree.join(file);
+            let text = std::fs::read_to_string(&path)?;
+            let old = format!("n + 10{number}");
+            ensure_that!(text.contains(&old), "{file} has no {old:?}");
+            std::fs::write(&path, text.replace(&old, &format!("n + 20{number}")))?;
+        }
+        let package = case.package();
+        let mut command = ulp_build()?;
+        command.arg("--orig").arg(&case.trees.before).arg("--fix").arg(&tree);
+        let targets = if extent == Extent::SeveralFiles { 3 } else { 1 };
+        for target in case.production.targets.iter().take(targets) {
+            command.arg("--target").arg(target);
+        }
+        run(command.arg("-o").arg(&package))?.expect_code(0)?;
+        Ok(Self { case, extent, package })
+    }
+
+    /// Starts the program; `first` chooses what its first thread waits in, which is the one an applier borrows.
+    pub fn start(&self, first: usize) -> Result<Patient> {
+        let mut running = Running::start(&self.case.production.program, &[(first % KINDS).to_string()])?;
+        let answer = running.ask(&format!("group {}", self.extent.functions()))?;
+        ensure_that!(answer == "ok", "the program answers {answer:?}");
+        let maps = running.lasting_maps()?;
+        let code = Picture::take(&running, &self.case.production)?;
+        Ok(Patient { running, maps, code })
+    }
+
+    /// An apply of the patch, or a revert.
+    pub fn command(&self, mut applier: Command, verb: Verb, patient: &Patient) -> Command {
+        match verb {
+            Verb::Apply => applier.arg("apply").arg(&self.package),
+            Verb::Revert => applier.args(["revert", "fix"]),
+        };
+        applier.args(["--wait", "20s", "--pid"]).arg(patient.running.pid().to_string());
+        applier
+    }
+
+    /// Applies or reverts, undisturbed.
+    pub fn run(&self, verb: Verb, patient: &Patient) -> Result<Ran> {
+        run(&mut self.command(ulp_apply()?, verb, patient))
+    }
+
+    /// Applies or reverts with a wish for one step, and with a log of all. The last line of the log is the last step done.
+    pub fn run_in_steps(
+        &self,
+        verb: Verb,
+        patient: &Patient,
+        wish: Option<(&str, &str)>,
+    ) -> Result<(Ran, Vec<String>)> {
+        let log = self.case.work().join("steps.log");
+        let _ = std::fs::remove_file(&log);
+        let mut command = self.command(ulp_apply_in_steps()?, verb, patient);
+        command.env("ULP_STEP_LOG", &log).envs(wish);
+        let ran = run(&mut command)?;
+        Ok((ran, read_log(&log)?))
+    }
+
+    /// The steps of one undisturbed apply and of one revert.
+    pub fn steps(&self) -> Result<[Vec<String>; 2]> {
+        let patient = self.start(0)?;
+        let mut both = [Vec::new(), Vec::new()];
+        for (verb, steps) in [Verb::Apply, Verb::Revert].into_iter().zip(&mut both) {
+            let (ran, log) = self.run_in_steps(verb, &patient, None)?;
+            ran.expect_code(0)?;
+            ensure_that!(log.len() > 50, "an applier of only {} steps", log.len());
+            *steps = log;
+        }
+        Ok(both)
+    }
+}
+
+/// The names of the steps in a log, in their order.
+pub fn read_log(path: &Path) -> Result<Vec<String>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e.into()),
+    };
+    let name = |line: &str| Some(line.split_once(' ')?.1.to_string());
+    text.lines().map(|line| name(line).with_context(|| format!("a step without a name: {line:?}"))).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    Apply,
+    Revert,
+}
+
+/// The running program and how it was at its start.
+#[derive(Debug)]
+pub struct Patient {
+    pub running: Running,
+    maps: BTreeSet<Mapping>,
+    code: Picture,
+}
+
+impl Patient {
+    pub fn versions(&mut self) -> Result<String> {
+        self.running.ask("versions")
+    }
+
+    /// Whether memory and code are as they were at the start, in words if not.
+    pub fn as_at_the_start(&self, laboratory: &Laboratory) -> Result<Option<String>> {
+        let maps = self.running.lasting_maps()?;
+        if maps != self.maps {
+            let differ: Vec<_> = maps.symmetric_difference(&self.maps).collect();
+            return Ok(Some(format!("mappings differ: {differ:x?}")));
+        }
+        let code = Picture::take(&self.running, &laboratory.case.production)?;
+        let changed = self.code.changed(&code)?;
+        Ok((!changed.is_empty()).then(|| format!("code differs at {changed:x?}")))
+    }
+}
+
+/// What a series of trials came to.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub tried: usize,
+    /// Trials in which what was wished for came to pass.
+    pub hits: usize,
+    pub deaths: usize,
+    pub stopped: usize,
+    pub mixtures: i64,
+    pub registers: i64,
+    pub errno: i64,
+    pub eintr: i64,
+    /// Waits that ended with something else than what they were sent.
+    pub other: i64,
+    /// Waits that could not be ended any more.
+    pub stuck: i64,
+    pub untidied: usize,
+    /// What the numbers above stand for.
+    pub harm: Vec<String>,
+}
+
+impl Tally {
+    /// Looks at the program before anything else is done to it: it lives, nothing is stopped, nothing was disturbed, and
+    /// all functions are old or all new. False when it is of no use for another trial.
+    pub fn examine(&mut self, laboratory: &Laboratory, patient: &mut Patient, when: &str) -> bool {
+        let before = self.harm.len();
+        match patient.running.settled() {
+            Ok(None) => {}
+            Ok(Some(stopped)) => {
+                self.stopped += 1;
+                self.note(when, &stopped);
+            }
+            Err(e) => {
+                self.deaths += 1;
+                self.note(when, &format!("{e:#}"));
+                return false;
+            }
+        }
+        match patient.versions() {
+            Ok(answer) if answer == OLD || answer == laboratory.extent.new_versions() => {}
+            Ok(answer) => {
+                self.mixtures += 1;
+                self.note(when, &format!("the functions are {answer}"));
+            }
+            Err(e) => {
+                self.deaths += 1;
+                self.note(when, &format!("{e:#}"));
+                return false;
+            }
+        }
+        if let Err(e) = self.ask_for_harm(patient, when) {
+            self.deaths += 1;
+            self.note(when, &format!("{e:#}"));
+        }
+        self.harm.len() == before
+    }
+
+    fn ask_for_harm(&mut self, patient: &mut Patient, when: &str) -> Result<()> {
+        let text = patient.running.ask("stat")?;
+        let stat: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let number = |name: &str| stat.get(name).and_then(serde_json::Value::as_i64).context(text.clone());
+        for (name, sum) in [
+            ("mixtures", &mut self.mixtures),
+            ("registers", &mut self.registers),
+            ("errno", &mut self.errno),
+            ("eintr", &mut self.eintr),
+            ("other", &mut self.other),
+            ("stuck", &mut self.stuck),
+        ] {
+            *sum += number(name)?;
+        }
+        ensure_that!(number("turns")? > 0 && number("spins")? > 0, "nothing was checked: {text}");
+        for name in ["mixtures", "registers", "errno", "eintr", "other", "stuck"] {
+            if number(name)? != 0 {
+                self.note(when, &text);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn note(&mut self, when: &str, what: &str) {
+        self.harm.push(format!("{when}: {what}"));
+    }
+
+    /// Notes a failed step of tidying up. True when there was none.
+    pub fn tidied(&mut self, when: &str, result: Result<()>) -> bool {
+        if let Err(e) = &result {
+            self.untidied += 1;
+            self.note(when, &format!("{e:#}"));
+        }
+        result.is_ok()
+    }
+
+    /// Prints the numbers as one line of JSON, and is an error when there was harm.
+    pub fn conclude(&self, name: &str) -> Result<()> {
+        let line = serde_json::json!({
+            "test": name, "tried": self.tried, "hits": self.hits, "deaths": self.deaths, "stopped": self.stopped,
+            "mixtures": self.mixtures, "registers": self.registers, "errno": self.errno, "eintr": self.eintr,
+            "other": self.other, "stuck": self.stuck, "untidied": self.untidied,
+        });
+        println!("{line}");
+        if !self.harm.is_empty() {
+            let shown = self.harm.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+            bail!("{} of {} trials did harm\n{shown}\n{line}", self.harm.len(), self.tried);
+        }
+        ensure_that!(self.hits > 0, "not one trial came to what it was for: {line}");
+        Ok(())
+    }
+}
+
+/// Whether the long form of the tests was asked for.
+pub fn long() -> bool {
+    std::env::var_os("ULP_LONG").is_some_and(|v| v == "1")
+}

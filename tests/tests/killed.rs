@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `kill -9` of ulp-apply at each of its system calls, and at random times: before any other ulp-apply runs the process is
+//! unharmed, all old or all new; the next one of any verb tidies up. `ULP_LONG=1` tries every single step, and 10,000
+//! random times.
+
+use anyhow::{Context, Result};
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
+use ulp_tests::ensure_that;
+use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, long};
+use ulp_tests::tools::{run, ulp_apply};
+
+/// Steps after which the process or what the kernel knows of it is different. Death after any other is like death before it.
+fn changes_something(step: &str) -> bool {
+    ["ptrace", "waitpid", "pwrite", "call", "flock"].iter().any(|name| step.starts_with(name))
+}
+
+/// The steps to die after: in the short form all that change something, and each `stride`-th of the others.
+fn chosen(steps: &[String], stride: usize) -> Vec<usize> {
+    let wanted = |(i, step): &(usize, &String)| long() || changes_something(step) || i % stride == 0;
+    let mut chosen: Vec<usize> = steps.iter().enumerate().filter(wanted).map(|(i, _)| i + 1).collect();
+    // The number of steps differs by a few from run to run.
+    chosen.extend(steps.len() + 1..steps.len() + 4);
+    chosen
+}
+
+/// Whatever comes next tidies up: each verb has its turn. Afterwards everything is as it was at the start.
+fn tidy_up(laboratory: &Laboratory, patient: &mut Patient, turn: usize) -> Result<()> {
+    let pid = patient.running.pid().to_string();
+    match turn % 4 {
+        0 => drop(run(ulp_apply()?.args(["list", "--pid", &pid]))?.expect_code(0)),
+        1 => drop(run(ulp_apply()?.args(["verify", "--pid", &pid]))?),
+        _ => {}
+    }
+    if turn.is_multiple_of(2) {
+        laboratory.run(Verb::Apply, patient)?.expect_code(0)?;
+        let versions = patient.versions()?;
+        ensure_that!(versions == laboratory.extent.new_versions(), "the functions are {versions} after the apply");
+    }
+    laboratory.run(Verb::Revert, patient)?.expect_code(0)?;
+    let versions = patient.versions()?;
+    ensure_that!(versions == OLD, "the functions are {versions} after the revert");
+    match patient.as_at_the_start(laboratory)? {
+        Some(difference) => Err(anyhow::anyhow!("after the revert {difference}")),
+        None => Ok(()),
+    }
+}
+
+/// Ends an apply, then a revert, after each of their steps in turn.
+fn killed_at_every_step(extent: Extent, stride: usize, name: &str) -> Result<()> {
+    /// Another thread is borrowed in each program, and dead appliers' stubs fill no more than one.
+    const TRIALS_EACH: usize = 12;
+    let laboratory = Laboratory::open(extent)?;
+    let [apply, revert] = laboratory.steps()?;
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(0)?;
+    for (verb, steps) in [(Verb::Apply, &apply), (Verb::Revert, &revert)] {
+        for n in chosen(steps, stride) {
+            if verb == Verb::Revert {
+                laboratory.run(Verb::Apply, &patient)?.expect_code(0)?;
+            }
+            let (ran, log) = laboratory.run_in_steps(verb, &patient, Some(("ULP_STEP_KILL", &n.to_string())))?;
+            let last = log.last().map_or("", String::as_str);
+            let when = format!("{verb:?} killed after step {n}, {last}");
+            tally.tried += 1;
+            match ran.code {
+                None => tally.hits += 1,
+                Some(0) => {}
+                Some(_) => tally.note(&when, &ran.report()),
+            }
+            let well = tally.examine(&laboratory, &mut patient, &when);
+            let turn = tally.tried;
+            let well = well && tally.tidied(&when, tidy_up(&laboratory, &mut patient, turn));
+            if !well || tally.tried % TRIALS_EACH == 0 {
+                patient = laboratory.start(tally.tried / TRIALS_EACH)?;
+            }
+        }
+    }
+    tally.conclude(name)
+}
+
+#[test]
+fn one_function_at_every_step() -> Result<()> {
+    killed_at_every_step(Extent::OneFunction, 3, "killed, one function")
+}
+
+#[test]
+fn several_functions_at_every_step() -> Result<()> {
+    killed_at_every_step(Extent::SeveralFunctions, 10, "killed, several functions")
+}
+
+#[test]
+fn several_files_at_every_step() -> Result<()> {
+    killed_at_every_step(Extent::SeveralFiles, 20, "killed, several files")
+}
+
+/// Numbers without a pattern, from a seed that is printed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Runs to its end or to a time in microseconds, whichever comes first. True when it was killed.
+fn killed_after(laboratory: &Laboratory, verb: Verb, patient: &Patient, time: u64) -> Result<bool> {
+    let mut command = laboratory.command(ulp_apply()?, verb, patient);
+    let started = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let end = started + Duration::from_micros(time);
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
+    // It is our child and has not been waited for: the number is still its own.
+    child.kill()?;
+    Ok(child.wait()?.code().is_none())
+}
+
+#[test]
+fn several_files_at_random_times() -> Result<()> {
+    let trials = if long() { 10_000 } else { 500 };
+    let laboratory = Laboratory::open(Extent::SeveralFiles)?;
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("a clock")?.as_nanos() as u64 | 1;
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(0)?;
+    let mut took = [0; 2];
+    for (verb, took) in [Verb::Apply, Verb::Revert].into_iter().zip(&mut took) {
+        let started = Instant::now();
+        laboratory.run(verb, &patient)?.expect_code(0)?;
+        *took = started.elapsed().as_micros() as u64;
+    }
+    while tally.tried < trials {
+        let old = patient.versions()? == OLD;
+        let (verb, longest) = if old { (Verb::Apply, took[0]) } else { (Verb::Revert, took[1]) };
+        let time = random.next() % longest.max(1);
+        tally.tried += 1;
+        tally.hits += usize::from(killed_after(&laboratory, verb, &patient, time)?);
+        let when = format!("trial {}, {verb:?} killed after {time} us", tally.tried);
+        let mut well = tally.examine(&laboratory, &mut patient, &when);
+        if well && tally.tried % 25 == 0 {
+            let turn = tally.tried / 25;
+            well = tally.tidied(&when, tidy_up(&laboratory, &mut patient, turn));
+        }
+        if !well || tally.tried % 50 == 0 {
+            patient = laboratory.start(tally.tried / 50)?;
+        }
+    }
+    tally.conclude("killed at random times")
+}
+
+/// The program notices what it is there to notice: a tracer that changes a register, one that only stops threads and so
+/// makes calls fail with EINTR, and functions of two versions.
+#[test]
+fn harm_is_noticed() -> Result<()> {
+    let laboratory = Laboratory::open(Extent::OneFunction)?;
+    let harm = |patient: &mut Patient| {
+        let mut tally = Tally::default();
+        tally.examine(&laboratory, patient, "on purpose");
+        tally
+    };
+    let mut patient = laboratory.start(4)?;
+    let first = harm(&mut patient);
+    ensure_that!(first.harm.is_empty(), "harm without a reason: {:?}", first.harm);
+    // The first thread waits in read, which the kernel starts again; its r12 is as it was only if nobody changed it.
+    let thread = Pid::from_raw(i32::try_from(patient.running.pid())?);
+    stopped(thread, |thread| {
+        let mut registers = ptrace::getregs(thread)?;
+        registers.r12 ^= 1;
+        ptrace::setregs(thread, registers)
+    })?;
+    let found = harm(&mut patient);
+    ensure_that!(found.registers > 0, "a changed register went unnoticed");
+
+    // Kind 3 is epoll_wait.
+    let mut patient = laboratory.start(3)?;
+    stopped(Pid::from_raw(i32::try_from(patient.running.pid())?), |_| Ok(()))?;
+    let found = harm(&mut patient);
+    ensure_that!(found.eintr > 0, "a call that failed with EINTR went unnoticed: {:?}", found.harm);
+
+    let mut patient = laboratory.start(0)?;
+    patient.running.ask("group 2")?;
+    laboratory.run(Verb::Apply, &patient)?.expect_code(0)?;
+    std::thread::sleep(Duration::from_millis(20));
+    let found = harm(&mut patient);
+    ensure_that!(found.mixtures > 0, "a mixture went unnoticed");
+    Ok(())
+}
+
+/// Stops a thread as a simple debugger does, and lets it go.
+fn stopped(thread: Pid, act: impl FnOnce(Pid) -> nix::Result<()>) -> Result<()> {
+    ptrace::seize(thread, ptrace::Options::empty())?;
+    ptrace::interrupt(thread)?;
+    nix::sys::wait::waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL))?;
+    act(thread)?;
+    ptrace::detach(thread, None)?;
+    Ok(())
+}
