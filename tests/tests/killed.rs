@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 use ulp_tests::ensure_that;
-use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, long};
-use ulp_tests::tools::{run, ulp_apply};
+use ulp_tests::survivor::{Extent, Laboratory, Left, OLD, Patient, Tally, Verb, long, nameless, read_log};
+use ulp_tests::tools::{run, ulp_apply, ulp_apply_in_steps};
 
 /// Steps after which the process or what the kernel knows of it is different. Death after any other is like death before it.
 fn changes_something(step: &str) -> bool {
@@ -42,9 +42,24 @@ fn tidy_up(laboratory: &Laboratory, patient: &mut Patient, turn: usize) -> Resul
     laboratory.run(Verb::Revert, patient)?.expect_code(0)?;
     let versions = patient.versions()?;
     ensure_that!(versions == OLD, "the functions are {versions} after the revert");
-    match patient.as_at_the_start(laboratory)? {
-        Some(difference) => Err(anyhow::anyhow!("after the revert {difference}")),
-        None => Ok(()),
+    patient.check_as_at_the_start(laboratory)
+}
+
+/// Tidies up after one trial or several. False when the program is of no use any more.
+fn tidied(
+    tally: &mut Tally,
+    laboratory: &Laboratory,
+    patient: &mut Patient,
+    turn: usize,
+    nameless: bool,
+    when: &str,
+) -> bool {
+    match tidy_up(laboratory, patient, turn) {
+        Err(e) if nameless && e.is::<Left>() => {
+            tally.lost += 1;
+            false
+        }
+        result => tally.tidied(when, result),
     }
 }
 
@@ -70,9 +85,9 @@ fn killed_at_every_step(extent: Extent, stride: usize, name: &str) -> Result<()>
                 Some(0) => {}
                 Some(_) => tally.note(&when, &ran.report()),
             }
-            let well = tally.examine(&laboratory, &mut patient, &when);
+            let well = tally.examine(&laboratory, &mut patient, &log, &when);
             let turn = tally.tried;
-            let well = well && tally.tidied(&when, tidy_up(&laboratory, &mut patient, turn));
+            let well = well && tidied(&mut tally, &laboratory, &mut patient, turn, nameless(&log), &when);
             if !well || tally.tried % TRIALS_EACH == 0 {
                 patient = laboratory.start(tally.tried / TRIALS_EACH)?;
             }
@@ -109,15 +124,18 @@ impl Random {
 }
 
 /// Runs to its end or to a time in microseconds, whichever comes first. True when it was killed.
-fn killed_after(laboratory: &Laboratory, verb: Verb, patient: &Patient, time: u64) -> Result<bool> {
-    let mut command = laboratory.command(ulp_apply()?, verb, patient);
+fn killed_after(laboratory: &Laboratory, verb: Verb, patient: &Patient, time: u64) -> Result<(bool, Vec<String>)> {
+    let log = laboratory.case.work().join("random.log");
+    let _ = std::fs::remove_file(&log);
+    let mut command = laboratory.command(ulp_apply_in_steps()?, verb, patient);
+    command.env("ULP_STEP_LOG", &log);
     let started = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let end = started + Duration::from_micros(time);
     std::thread::sleep(end.saturating_duration_since(Instant::now()));
     // It is our child and has not been waited for: the number is still its own.
     child.kill()?;
-    Ok(child.wait()?.code().is_none())
+    Ok((child.wait()?.code().is_none(), read_log(&log)?))
 }
 
 #[test]
@@ -129,10 +147,12 @@ fn several_files_at_random_times() -> Result<()> {
     let mut random = Random(seed);
     let mut tally = Tally::default();
     let mut patient = laboratory.start(0)?;
+    // Whether memory may be lost since the last time everything was tidied up.
+    let mut unnamed = false;
     let mut took = [0; 2];
     for (verb, took) in [Verb::Apply, Verb::Revert].into_iter().zip(&mut took) {
         let started = Instant::now();
-        laboratory.run(verb, &patient)?.expect_code(0)?;
+        laboratory.run_in_steps(verb, &patient, None)?.0.expect_code(0)?;
         *took = started.elapsed().as_micros() as u64;
     }
     while tally.tried < trials {
@@ -140,15 +160,20 @@ fn several_files_at_random_times() -> Result<()> {
         let (verb, longest) = if old { (Verb::Apply, took[0]) } else { (Verb::Revert, took[1]) };
         let time = random.next() % longest.max(1);
         tally.tried += 1;
-        tally.hits += usize::from(killed_after(&laboratory, verb, &patient, time)?);
-        let when = format!("trial {}, {verb:?} killed after {time} us", tally.tried);
-        let mut well = tally.examine(&laboratory, &mut patient, &when);
-        if well && tally.tried % 25 == 0 {
-            let turn = tally.tried / 25;
-            well = tally.tidied(&when, tidy_up(&laboratory, &mut patient, turn));
+        let (killed, log) = killed_after(&laboratory, verb, &patient, time)?;
+        tally.hits += usize::from(killed);
+        unnamed |= nameless(&log);
+        let last = log.last().map_or("", String::as_str);
+        let when = format!("trial {}, {verb:?} killed after {time} us at step {}, {last}", tally.tried, log.len());
+        let mut well = tally.examine(&laboratory, &mut patient, &log, &when);
+        if well && tally.tried % 10 == 0 {
+            let turn = tally.tried / 10;
+            well = tidied(&mut tally, &laboratory, &mut patient, turn, unnamed, &when);
+            unnamed = false;
         }
         if !well || tally.tried % 50 == 0 {
             patient = laboratory.start(tally.tried / 50)?;
+            unnamed = false;
         }
     }
     tally.conclude("killed at random times")
@@ -161,7 +186,7 @@ fn harm_is_noticed() -> Result<()> {
     let laboratory = Laboratory::open(Extent::OneFunction)?;
     let harm = |patient: &mut Patient| {
         let mut tally = Tally::default();
-        tally.examine(&laboratory, patient, "on purpose");
+        tally.examine(&laboratory, patient, &[], "on purpose");
         tally
     };
     let mut patient = laboratory.start(4)?;

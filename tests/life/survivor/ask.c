@@ -69,6 +69,9 @@ static int at_once(void *unused) {
     _exit(0);
 }
 
+// A number since the last time it was asked for.
+static long since(atomic_long *number) { return atomic_exchange(number, 0); }
+
 static void answer_one(const char *line) {
     static char stack[64 * 1024];
     pthread_t thread;
@@ -76,7 +79,8 @@ static void answer_one(const char *line) {
     if (!strcmp(line, "stat")) {
         int stuck = turn_waiters();
         printf("{\"eintr\":%ld,\"other\":%ld,\"registers\":%ld,\"errno\":%ld,\"mixtures\":%ld,\"stuck\":%d,\"turns\":%ld,"
-            "\"spins\":%ld}\n", eintr, other, registers, wrong_errno, mixtures, stuck, turns, spins);
+            "\"spins\":%ld}\n", since(&eintr), since(&other), since(&registers), since(&wrong_errno), since(&mixtures), stuck,
+            since(&turns), since(&spins));
     } else if (!strcmp(line, "versions")) {
         for (int i = 0; i < FUNCTIONS; i++) printf("%d%c", version(i), i < FUNCTIONS - 1 ? ' ' : '\n');
     } else if (!strncmp(line, "group ", 6)) {

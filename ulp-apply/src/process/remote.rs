@@ -393,13 +393,13 @@ impl<'a> Remote<'a> {
             std::io::ErrorKind::InvalidData => Error::Not64Bit { pid },
             _ => self.failed("GETREGSET", tid, e),
         })?;
-        let cured = arch.cure_eintr(&mut saved);
+        if arch.cure_eintr(&mut saved) {
+            // At once: if we die, the thread goes on with what the kernel holds.
+            sys::set_regs(tid, &saved).map_err(|e| self.failed("SETREGSET", tid, e))?;
+        }
         let fit = signal == 0 && self.is_fit(tid, &saved, choice);
         if fit {
             return Ok(Some(Borrowed { tid, saved, seccomp: status.seccomp, deadline, stop: StopKind::Signal(0) }));
-        }
-        if cured {
-            sys::set_regs(tid, &saved).map_err(|e| self.failed("SETREGSET", tid, e))?;
         }
         sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
         Ok(None)

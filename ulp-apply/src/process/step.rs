@@ -2,7 +2,7 @@
 //! Every system call that concerns a process is one step. Without the feature `steps`, which no release has, a step is
 //! the call and nothing else. With it, tests number the steps and say what happens at one of them, by the environment:
 //!
-//! * `ULP_STEP_LOG=FILE` appends a line for each step that was done: its number and its name;
+//! * `ULP_STEP_LOG=FILE` appends a line for each step before it is done: its number and its name;
 //! * `ULP_STEP_KILL=N` ends this process, as `kill -9` does, right after step N;
 //! * `ULP_STEP_FAIL=N:ERRNO` fails step N with that error, without doing it;
 //! * `ULP_STEP_HOOK=N:FILE` makes the file before step N and waits until somebody has removed it.
@@ -75,7 +75,11 @@ mod call {
 
     /// Makes a call, unless it is to fail, and does afterwards what was asked for.
     pub fn step<T>(name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        step_if(name, call, |_| true)
+        let number = before();
+        note(number, name);
+        let result = make(number, call);
+        after(number);
+        result
     }
 
     /// Makes a call which is a step only when it brought something. One that has yet to bring it may fail all the same.
@@ -84,26 +88,45 @@ mod call {
         call: impl FnOnce() -> io::Result<T>,
         brought: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
+        let number = before();
+        let result = make(number, call);
+        if result.as_ref().map_or(true, brought) {
+            note(number, name);
+            after(number);
+        }
+        result
+    }
+
+    /// The number of the step that begins.
+    fn before() -> u64 {
         let wish = wish();
         let number = wish.done.load(Ordering::SeqCst) + 1;
         if let Some((_, path)) = wish.hook.as_ref().filter(|(n, _)| *n == number) {
             wait_at(path);
         }
-        let result = match wish.fail {
+        number
+    }
+
+    fn note(number: u64, name: Arguments<'_>) {
+        if let Some(mut log) = wish().log.as_ref() {
+            // In one piece, so that our end leaves no half line.
+            let _ = log.write_all(format!("{number} {name}\n").as_bytes());
+        }
+    }
+
+    fn make<T>(number: u64, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match wish().fail {
             Some((n, errno)) if n == number => Err(io::Error::from_raw_os_error(errno)),
             _ => call(),
-        };
-        if !result.as_ref().is_ok_and(brought) && result.is_ok() {
-            return result;
         }
+    }
+
+    fn after(number: u64) {
+        let wish = wish();
         wish.done.store(number, Ordering::SeqCst);
-        if let Some(mut log) = wish.log.as_ref() {
-            let _ = writeln!(log, "{number} {name}");
-        }
         if wish.kill == Some(number) {
             let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
         }
-        result
     }
 
     fn wait_at(path: &PathBuf) {
