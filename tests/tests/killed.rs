@@ -149,11 +149,13 @@ fn several_files_at_random_times() -> Result<()> {
     let mut patient = laboratory.start(0)?;
     // Whether memory may be lost since the last time everything was tidied up.
     let mut unnamed = false;
-    let mut took = [0; 2];
-    for (verb, took) in [Verb::Apply, Verb::Revert].into_iter().zip(&mut took) {
-        let started = Instant::now();
-        laboratory.run_in_steps(verb, &patient, None)?.0.expect_code(0)?;
-        *took = started.elapsed().as_micros() as u64;
+    let mut took = [u64::MAX; 2];
+    for _ in 0..3 {
+        for (verb, took) in [Verb::Apply, Verb::Revert].into_iter().zip(&mut took) {
+            let (ran, _) = laboratory.run_in_steps(verb, &patient, None)?;
+            ran.expect_code(0)?;
+            *took = u64::try_from(ran.took.as_micros())?.min(*took);
+        }
     }
     while tally.tried < trials {
         let old = patient.versions()? == OLD;

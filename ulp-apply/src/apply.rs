@@ -48,8 +48,11 @@ pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loa
         if filled.is_err() {
             // The record goes first: if we die here, what is left is lost but harmless, and nobody takes it for a patch.
             for load in mapped {
-                if let Err(e) = remote.unmap(load.start, load.bytes.len() as u64) {
+                // Once more if it fails. As long as there is a record, what it speaks of must be there.
+                let len = load.bytes.len() as u64;
+                if let Err(e) = remote.unmap(load.start, len).or_else(|_| remote.unmap(load.start, len)) {
                     log::warn!("cannot unmap {} again: {e}", load.start);
+                    break;
                 }
             }
         }
@@ -136,7 +139,10 @@ impl Loaded<'_> {
             borrow(self.process, limits, |remote| remote.write(at, &words))
         } else {
             // Nothing ever led here, so nobody can be inside.
-            unmap(self.process, &self.plan.record, limits)
+            let (at, words) =
+                registry::state_change(self.plan.at, State::Freeing, self.plan.generation.wrapping_add(1));
+            borrow(self.process, limits, |remote| remote.write(at, &words))
+                .and_then(|()| unmap(self.process, &self.plan.record, limits, Freed::Now))
         };
         if let Err(e) = left {
             log::warn!("pid {}: the patch's unused memory stays: {e}", self.process.pid());
@@ -144,11 +150,28 @@ impl Loaded<'_> {
     }
 }
 
-/// Unmaps a patch's memory: one call for each target, so that none is ever half there, and the record's own last, so
-/// that the rest can be found as long as it exists.
-pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> std::result::Result<(), crate::process::Error> {
+/// Who marked a patch's memory as free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freed {
+    /// We did, and until then all of it was there.
+    Now,
+    /// Somebody who died, perhaps with some of it unmapped already.
+    Before,
+}
+
+/// Unmaps a patch's memory that was marked as free: one call for each target, so that none is ever half there, and the
+/// record's own last, so that the rest can be found as long as it exists.
+pub fn unmap(
+    process: &Process,
+    record: &Record,
+    limits: &Limits,
+    freed: Freed,
+) -> std::result::Result<(), crate::process::Error> {
+    // Between two attempts the program may map something else where a target was.
+    let begun = AtomicBool::new(freed == Freed::Before);
     borrow(process, limits, |remote| {
-        for (start, len) in ours(process, record)?.iter().rev() {
+        for (start, len) in ours(process, record, begun.load(Ordering::Relaxed))?.iter().rev() {
+            begun.store(true, Ordering::Relaxed);
             remote.unmap(*start, *len)?;
         }
         Ok(())
@@ -156,10 +179,14 @@ pub fn unmap(process: &Process, record: &Record, limits: &Limits) -> std::result
 }
 
 /// Start and length of what is still there of a patch's memory, target by target.
-fn ours(process: &Process, record: &Record) -> std::result::Result<Vec<(RemoteAddr, u64)>, crate::process::Error> {
+fn ours(
+    process: &Process,
+    record: &Record,
+    begun: bool,
+) -> std::result::Result<Vec<(RemoteAddr, u64)>, crate::process::Error> {
     let maps = process.maps()?;
-    // Somebody who died here before us may have unmapped a target, and the program may have mapped something else in
-    // its place since: only what is there exactly as we left it is ours.
+    // Once unmapping has begun a target may be gone, and the program may have mapped something else in its place since:
+    // then only what is there exactly as we left it is ours. Before, memory that was never filled is ours as well.
     let ours = |target: &&TargetRecord| {
         let mapped = target.areas.iter().all(|a| {
             let protection = a.access.protection();
@@ -173,7 +200,9 @@ fn ours(process: &Process, record: &Record) -> std::result::Result<Vec<(RemoteAd
         .targets
         .iter()
         .enumerate()
-        .filter(|(i, t)| ours(t) && (*i == 0 || t.changed_area(process).is_ok_and(|changed| changed.is_none())))
+        .filter(|(i, t)| {
+            ours(t) && (!begun || *i == 0 || t.changed_area(process).is_ok_and(|changed| changed.is_none()))
+        })
         .filter_map(|(_, t)| Some((t.areas.first()?.start, t.areas.iter().map(|a| a.len).sum())))
         .collect())
 }

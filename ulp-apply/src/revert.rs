@@ -3,7 +3,7 @@
 //! its memory is unmapped, or kept when addresses of it may live on in the program's data. Tidying finishes or takes back
 //! what an ulp-apply that died left half done, judged by the live bytes alone.
 
-use crate::apply::unmap;
+use crate::apply::{Freed, unmap};
 use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -65,18 +65,29 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
             return Err(e);
         }
     }
-    // No entry leads to the patch's memory any more; whether anything else does is asked before it is given back.
-    state(State::Retired, 2)
+    // No entry leads to the patch's memory any more; whether anything else does is asked before it is given back. Until
+    // then it counts as being reverted, so that the next ulp-apply gives it back if we die.
+    if entry.record.escape { state(State::Retired, 2) } else { Ok(()) }
 }
 
 /// Unmaps what nothing leads to any more. When something may, or when it fails, the memory stays and does no harm.
 fn free(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits) -> Memory {
-    let freed =
-        let_go_of(snapshot, entry, stacks, limits).and_then(|()| Ok(unmap(snapshot.process, &entry.record, limits)?));
+    let process = snapshot.process;
+    let freed = match let_go_of(snapshot, entry, stacks, limits) {
+        Ok(()) => unmap(process, &entry.record, limits, Freed::Now).map_err(Error::from),
+        Err(e) => {
+            // It stays for good, or until somebody asks for it to be purged.
+            let (at, words) = registry::state_change(entry.at, State::Retired, entry.generation.wrapping_add(2));
+            if let Err(e) = borrow(process, limits, |remote| remote.write(at, &words)) {
+                log::warn!("pid {}: {} stays marked as being reverted: {e}", process.pid(), entry.record.name);
+            }
+            Err(e)
+        }
+    };
     match freed {
         Ok(()) => Memory::Unmapped,
         Err(e) => {
-            log::warn!("pid {}: the memory of {} stays: {e}", snapshot.process.pid(), entry.record.name);
+            log::warn!("pid {}: the memory of {} stays: {e}", process.pid(), entry.record.name);
             Memory::Retired
         }
     }
@@ -100,7 +111,7 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     let check = snapshot.check(own_code(entry))?;
     let (marked, _) = process.stop(limits.max_stop, &check, |quiet| {
         let now = registry::decode(process, entry.at)?;
-        let Some(now) = now.filter(|n| n.state == State::Retired && n.record == entry.record) else {
+        let Some(now) = now.filter(|n| n.state == State::Reverting && n.record == entry.record) else {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         };
         let (at, words) = registry::state_change(entry.at, State::Freeing, now.generation.wrapping_add(1));
@@ -119,7 +130,7 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
             State::Applied | State::Retired => continue,
             State::Applying | State::Reverting => {}
             State::Freeing => {
-                unmap(process, &entry.record, limits)?;
+                unmap(process, &entry.record, limits, Freed::Before)?;
                 done.push(format!("{name}: an ulp-apply died while it gave its memory back; that is done now"));
                 continue;
             }
@@ -201,7 +212,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
             )),
         }
     })?;
-    match unmap(process, &entry.record, limits) {
+    match unmap(process, &entry.record, limits, Freed::Now) {
         Ok(()) => Ok(timings),
         Err(e) => Err(e.into()),
     }

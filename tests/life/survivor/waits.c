@@ -32,8 +32,8 @@ enum kind { SLEEP, FUTEX, POLL, EPOLL, READ, ACCEPT, SIGTIMEDWAIT, SEMOP, MSGRCV
 
 static struct waiter {
     atomic_long asked, done, locked_again;
-    atomic_int tid, word;
-    int fds[2], child, ipc;
+    atomic_int tid, word, child;
+    int fds[2], epoll, ipc;
 } waiters[KINDS];
 static atomic_int own_ipc;
 
@@ -60,7 +60,7 @@ static void prepare(int kind, struct waiter *w) {
     if (kind == POLL || kind == READ || kind == SELECT || kind == EPOLL) need(!pipe(w->fds));
     if (kind == EPOLL) {
         struct epoll_event event = { .events = EPOLLIN };
-        need((w->child = epoll_create1(0)) >= 0 && !epoll_ctl(w->child, EPOLL_CTL_ADD, w->fds[0], &event));
+        need((w->epoll = epoll_create1(0)) >= 0 && !epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->fds[0], &event));
     }
     if (kind == ACCEPT) {
         w->fds[0] = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -82,14 +82,14 @@ static void prepare(int kind, struct waiter *w) {
 }
 
 static void give_birth(struct waiter *w) {
-    int parent = getpid();
-    w->child = fork();
-    need(w->child >= 0);
-    if (w->child == 0) {
+    int parent = getpid(), child = fork();
+    need(child >= 0);
+    if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent) _exit(0);
         for (;;) pause();
     }
+    w->child = child;
 }
 
 static long now(void) {
@@ -132,7 +132,7 @@ static int wait_once(int kind, struct waiter *w, long *result) {
         *result = in_kernel(SYS_pselect6, w->fds[0] + 1, (long)&in, 0, 0, (long)&hour, 0);
         return *result == 1 && read(w->fds[0], &byte, 1) == 1;
     case EPOLL:
-        *result = in_kernel(SYS_epoll_wait, w->child, (long)&event, 1, -1, 0, 0);
+        *result = in_kernel(SYS_epoll_wait, w->epoll, (long)&event, 1, -1, 0, 0);
         return *result == 1 && read(w->fds[0], &byte, 1) == 1;
     case READ:
         return (*result = in_kernel(SYS_read, w->fds[0], (long)&byte, 1, 0, 0, 0)) == 1;
@@ -155,7 +155,8 @@ static int wait_once(int kind, struct waiter *w, long *result) {
         give_birth(w);
         do *result = in_kernel(SYS_wait4, w->child, 0, 0, 0, 0, 0);
         while (*result == -EINTR && eintr++ >= 0);
-        return *result == w->child;
+        // The number is free now; whoever ends the next wait waits for the next child.
+        return atomic_exchange(&w->child, 0) == *result;
     case SIGSUSPEND:
         sigfillset(&set);
         sigdelset(&set, SIGUSR2);
@@ -211,6 +212,7 @@ static void wake(int kind, struct waiter *w) {
         close(fd);
         break;
     case SIGTIMEDWAIT: case SIGSUSPEND:
+        while (!w->tid) usleep(100);
         need(!tgkill(getpid(), w->tid, kind == SIGSUSPEND ? SIGUSR2 : SIGUSR1));
         break;
     case SEMOP:
@@ -220,6 +222,7 @@ static void wake(int kind, struct waiter *w) {
         need(!msgsnd(w->ipc, &message, 1, 0));
         break;
     case WAITPID:
+        while (!w->child) usleep(100);
         need(!kill(w->child, SIGKILL));
         break;
     case FLOCK:
