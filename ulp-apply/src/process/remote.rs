@@ -28,6 +28,8 @@ const ALIGN: usize = 16;
 const MAX_CANDIDATES: usize = 64;
 /// `enum` of /proc/PID/status.
 const SECCOMP_STRICT: u32 = 1;
+/// How long a thread may take for a system call of ours. It is not held meanwhile: it runs, or waits for the kernel.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a mapping may be used for. There is no way to ask for writable and executable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +58,9 @@ pub struct Remote<'a> {
     /// When to give up altogether: signals may interrupt us again and again.
     give_up: Instant,
     borrowed: Option<Borrowed>,
+    /// The thread that went into the stub and was not seen to come out: it needs every byte of it, so no other thread is
+    /// sent there and nothing is written there any more.
+    lost: Option<i32>,
     // A tracer is one thread: the guard may not leave it.
     _tracer: PhantomData<*const ()>,
 }
@@ -77,6 +82,8 @@ struct Borrowed {
 enum StopKind {
     /// In a stop in which the kernel decides about restarting its system call when it goes on.
     Signal(i32),
+    /// On its way through the stub.
+    Running,
     /// Behind a system call that we made.
     Call,
 }
@@ -87,9 +94,13 @@ impl Process {
         let stub = self.place_for_stub(max_stop)?;
         on_tracer(|| {
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
-            let mut remote = Remote { process: self, stub, max_stop, give_up, borrowed: None, _tracer: PhantomData };
+            let mut remote =
+                Remote { process: self, stub, max_stop, give_up, borrowed: None, lost: None, _tracer: PhantomData };
             let result = f(&mut remote);
-            remote.give_back(0)?;
+            if let Err(e) = remote.give_back(0) {
+                // What was to be done is done, and the stub brings the thread home.
+                log::warn!("pid {}: {e}", self.pid);
+            }
             Ok(result)
         })
     }
@@ -263,11 +274,13 @@ impl<'a> Remote<'a> {
     /// Makes the prepared call. `None`: a signal came first, the thread has been given back to take it, and the call
     /// was not made.
     fn run(&mut self, borrowed: &Borrowed) -> Result<Option<i64>, Error> {
-        let Borrowed { tid, deadline, .. } = *borrowed;
+        let tid = borrowed.tid;
+        let deadline = Instant::now() + PATIENCE;
         let arch = self.process.arch();
         let mut entered = false;
         loop {
             sys::cont_to_syscall(tid).map_err(|e| self.failed("SYSCALL", tid, e))?;
+            self.set_stop(StopKind::Running);
             match self.report(tid, deadline)? {
                 Wait::Syscall if entered => break,
                 Wait::Syscall => entered = true,
@@ -297,6 +310,10 @@ impl<'a> Remote<'a> {
         report.ok_or_else(|| Error::NotStopped { tid, comm: task::comm(self.process.pid, tid), waited: self.max_stop })
     }
 
+    fn not_back(&self, tid: i32) -> Error {
+        Error::NotStopped { tid, comm: task::comm(self.process.pid, tid), waited: PATIENCE }
+    }
+
     fn failed(&mut self, request: &'static str, tid: i32, source: std::io::Error) -> Error {
         if !self.process.is_alive() {
             return self.gone();
@@ -318,6 +335,12 @@ impl<'a> Remote<'a> {
         let Some(borrowed) = self.borrowed.take() else { return Ok(()) };
         let tid = borrowed.tid;
         let mut signal = signal;
+        // Until its registers are its own again, the stub is all that it has.
+        self.lost = Some(tid);
+        if borrowed.stop == StopKind::Running {
+            // It cannot be told where it is. The stub brings it home, also when we are long gone.
+            return Err(self.not_back(tid));
+        }
         if borrowed.stop == StopKind::Call {
             // Back to a stop where the kernel itself restarts what was interrupted. Its deadline is generous: the thread
             // is on its way, and if all fails the stub brings it home.
@@ -336,6 +359,7 @@ impl<'a> Remote<'a> {
             }
         }
         sys::set_regs(tid, &borrowed.saved).map_err(|e| self.failed("SETREGSET", tid, e))?;
+        self.lost = None;
         // No program counter is in the stub any more.
         let wiped = self.process.write(tid, self.stub, &vec![0; self.process.arch().stub_len()]);
         sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
@@ -350,6 +374,9 @@ impl<'a> Remote<'a> {
             }
             // It has been held long enough; the next one, then.
             self.give_back(0)?;
+        }
+        if let Some(tid) = self.lost {
+            return Err(self.not_back(tid));
         }
         let pid = self.process.pid;
         let arch = self.process.arch();
