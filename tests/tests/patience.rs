@@ -15,8 +15,8 @@ fn calls_that_take_long_harm_nobody() -> Result<()> {
     let pid = target.pid().to_string();
     let answer = target.ask("start")?;
     ensure_that!(answer == "2", "the target could not get ready: {answer}");
-    let cycles = if std::env::var_os("ULP_LONG").is_some() { 100 } else { 5 };
-    let waiting = ["--wait", "60s", "--max-stop", "10ms", "--pid", &pid];
+    let cycles = if std::env::var_os("ULP_LONG").is_some() { 20 } else { 5 };
+    let waiting = ["--wait", "120s", "--max-stop", "20ms", "--pid", &pid];
     for _ in 0..cycles {
         run(ulp_apply()?.arg(&package).args(waiting))?.expect_code(0)?;
         ensure_that!(target.ask("check")? == "101", "not patched");

@@ -20,7 +20,11 @@ pub struct Loaded<'p> {
 }
 
 /// Maps and fills the patch's memory. On an error nothing of it is left.
-pub fn load<'p>(process: &'p Process, plan: Plan, limits: &Limits) -> Result<Loaded<'p>> {
+pub fn load<'p>(
+    process: &'p Process,
+    plan: Plan,
+    limits: &Limits,
+) -> std::result::Result<Loaded<'p>, crate::process::Error> {
     if plan.loads.is_empty() {
         // Kept memory is used again; from now on it is being applied, whatever happens to us.
         let (at, words) = registry::state_change(plan.at, State::Applying, plan.generation);

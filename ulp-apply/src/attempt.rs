@@ -112,7 +112,14 @@ fn until_out(
             distance = (distance * 2).min(LONGEST_DISTANCE);
             look_at_all = Instant::now() + distance;
         }
-        let still = process.look_again(limits.max_stop, check, &moved).map_err(|e| busy(e, limits))?;
+        let still = match process.look_again(limits.max_stop, check, &moved) {
+            // Some could not be stopped in time; they are looked at again later.
+            Err(e) if e.kind() == ErrorKind::Busy && !late => {
+                log::debug!("pid {}: {e}; looking again", process.pid());
+                moved.clone()
+            }
+            looked => looked.map_err(|e| busy(e, limits))?,
+        };
         watched.retain(|w| moved.iter().all(|m| m.tid != w.thread.tid));
         watched.extend(watch(still));
         if late && !watched.is_empty() {

@@ -13,6 +13,9 @@ use crate::revert::{self, Memory};
 use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
 use std::time::Duration;
 
+/// How often another place is looked for when the program maps something there first.
+const MAX_PLACES: u32 = 8;
+
 /// Applies one package, or with `dry_run` only says what would be done.
 pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
     let _lock = process.lock(limits.wait)?;
@@ -24,26 +27,36 @@ pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bo
             snapshot = Snapshot::take(process)?;
         }
     }
-    let verified = match verify(&snapshot, file)? {
-        Verdict::Already => {
-            let entry = snapshot.active(file.name());
-            let outcome =
-                entry.map_or(Outcome::new(Status::AlreadyApplied), |e| Outcome::of(Status::AlreadyApplied, &e.record));
-            return Ok(Applied { outcome, plan: None });
+    let mut tries = 0;
+    loop {
+        let verified = match verify(&snapshot, file)? {
+            Verdict::Already => {
+                let entry = snapshot.active(file.name());
+                let outcome = entry
+                    .map_or(Outcome::new(Status::AlreadyApplied), |e| Outcome::of(Status::AlreadyApplied, &e.record));
+                return Ok(Applied { outcome, plan: None });
+            }
+            Verdict::Verified(verified) => verified,
+        };
+        let plan = verified.plan()?;
+        let check = apply::check_for(&snapshot, &plan)?;
+        let warnings = notes.iter().chain(&plan.warnings).cloned().collect();
+        if dry_run {
+            let outcome = Outcome { warnings, ..Outcome::of(Status::Planned, &plan.record) };
+            return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
         }
-        Verdict::Verified(verified) => verified,
-    };
-    let plan = verified.plan()?;
-    let check = apply::check_for(&snapshot, &plan)?;
-    notes.extend(plan.warnings.iter().cloned());
-    if dry_run {
-        let outcome = Outcome { warnings: notes, ..Outcome::of(Status::Planned, &plan.record) };
-        return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
+        let done = Outcome { warnings, ..Outcome::of(Status::Applied, &plan.record) };
+        match apply::load(process, plan, limits) {
+            Ok(loaded) => {
+                let timings = loaded.switch(&check, limits)?;
+                return Ok(Applied { outcome: Outcome { stop: Some(timings.into()), ..done }, plan: None });
+            }
+            // The program itself maps memory, and it was faster: another place, then.
+            Err(e) if e.place_taken() && tries < MAX_PLACES => tries += 1,
+            Err(e) => return Err(e.into()),
+        }
+        snapshot = Snapshot::take(process)?;
     }
-    let done = Outcome { warnings: notes, ..Outcome::of(Status::Applied, &plan.record) };
-    let loaded = apply::load(process, plan, limits)?;
-    let timings = loaded.switch(&check, limits)?;
-    Ok(Applied { outcome: Outcome { stop: Some(timings.into()), ..done }, plan: None })
 }
 
 /// What `apply` did, and the plan in words where only that was asked for.

@@ -175,6 +175,11 @@ fn is_access(error: &std::io::Error) -> bool {
 
 impl Error {
     /// What this means to the caller.
+    /// Whether something else was mapped meanwhile where memory was to be mapped.
+    pub fn place_taken(&self) -> bool {
+        matches!(self, Self::Call { call: "mmap", source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoProcess { .. } | Self::IsThread { .. } | Self::Zombie { .. } | Self::Gone { .. } => {

@@ -18,8 +18,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use ulp_arch::Regs;
 
-/// How much of a stop may go into letting hot threads out of the code, at most.
-const NUDGING: Duration = Duration::from_millis(5);
+/// Which part of the time a stop may take goes into letting hot threads out of the code, at most.
+const NUDGING: u32 = 4;
 
 /// How long threads that were told to stop are waited for when the stop has come to nothing.
 const STRAGGLERS: Duration = Duration::from_millis(200);
@@ -142,10 +142,16 @@ impl Process {
             crowd.refuse_busy(check, 0, &stacks, &mut scratch)?;
             crowd.timings.sleepers = crowd.began.elapsed();
             crowd.hold_runners()?;
-            let nudge_until = crowd.runners_began + (max_stop / 10).min(NUDGING);
+            // From now on, because hot threads that share a processor take their time to stop.
+            let nudge_until = (Instant::now() + max_stop / NUDGING).min(crowd.deadline);
+            let mut nudges = 0;
             loop {
                 match crowd.check_runners(check, &maps, pagemap.as_ref(), &mut scratch) {
-                    Err(Error::Busy { threads, .. }) if Instant::now() < nudge_until && crowd.nudge(&threads)? => {}
+                    Err(Error::Busy { threads, .. })
+                        if Instant::now() < nudge_until && crowd.nudge(&threads, nudges)? =>
+                    {
+                        nudges += 1;
+                    }
                     checked => break checked?,
                 }
             }
@@ -461,7 +467,7 @@ impl<'a> Crowd<'a> {
     /// Lets busy threads that were running run on for a moment while all others stay held. A function that is hot in
     /// many threads is hardly ever left by all of them at once, but each one leaves it soon. False when one of them
     /// was asleep or has a signal to take: waiting is for those.
-    fn nudge(&mut self, busy: &[BusyThread]) -> Result<bool, Error> {
+    fn nudge(&mut self, busy: &[BusyThread], nudges: u32) -> Result<bool, Error> {
         let at = |crowd: &Self, tid: i32| crowd.held.iter().position(|h| h.tid == tid && h.signal == 0);
         if busy.iter().any(|b| at(self, b.tid).is_none_or(|i| i < self.runners_from)) {
             return Ok(false);
@@ -478,7 +484,8 @@ impl<'a> Crowd<'a> {
                 _ => {}
             }
         }
-        sys::yield_now();
+        // Long enough to get to a processor, and never as long as the last time, so that a loop's own rhythm is missed.
+        std::thread::sleep(Duration::from_micros(u64::from(10 + nudges * 37 % 101)));
         self.hold_runners_again()?;
         Ok(true)
     }
