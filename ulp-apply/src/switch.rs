@@ -31,6 +31,8 @@ pub enum Done {
 /// What is being written to: a process under a stop, or memory typed in for a test.
 pub trait Code: memory::Memory {
     fn put(&self, at: RemoteAddr, bytes: &[u8]) -> Result<()>;
+    /// Whether `put` goes word by word at `at`, and may end between two of them.
+    fn by_words(&self, at: RemoteAddr) -> Result<bool>;
 }
 
 /// A process and the stop it is under.
@@ -48,6 +50,10 @@ impl memory::Memory for Stopped<'_> {
 impl Code for Stopped<'_> {
     fn put(&self, at: RemoteAddr, bytes: &[u8]) -> Result<()> {
         Ok(self.quiet.write(at, bytes)?)
+    }
+
+    fn by_words(&self, at: RemoteAddr) -> Result<bool> {
+        Ok(self.quiet.writes_words(at)?)
     }
 }
 
@@ -93,6 +99,11 @@ fn store(code: &dyn Code, record: &Record, commit: &CommitRecord, new: bool) -> 
 /// already stay. On an error everything is as before.
 pub fn write_entries(code: &dyn Code, functions: &[&FunctionRecord], to: Bytes) -> Result<()> {
     let spans = spans(code, functions, to)?;
+    if let Some(first) = spans.first()
+        && code.by_words(first.at)?
+    {
+        in_one_word(&spans, functions)?;
+    }
     for (i, span) in spans.iter().enumerate() {
         let written = code.put(span.at, &span.new).and_then(|()| {
             let now = memory::bytes(code, span.at, span.new.len() as u64)?;
@@ -108,6 +119,26 @@ pub fn write_entries(code: &dyn Code, functions: &[&FunctionRecord], to: Bytes) 
                 }
             }
             return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses when the bytes that change at one entry lie in more than one aligned word.
+fn in_one_word(spans: &[Span], functions: &[&FunctionRecord]) -> Result<()> {
+    for f in functions {
+        let entry = f.entry.0..f.entry.0.saturating_add(f.old.len() as u64);
+        let changed = spans.iter().flat_map(|s| (s.at.0..).zip(s.old.iter().zip(&s.new)));
+        let mut words = changed.filter(|(at, (old, new))| entry.contains(at) && old != new).map(|(at, _)| at / 8);
+        let first = words.next();
+        if words.any(|word| Some(word) != first) {
+            return Err(Error::refused(
+                format!(
+                    "this kernel allows code to be written word by word only, and the jump of {} lies in two",
+                    f.name
+                ),
+                "boot it with proc_mem.force_override=ptrace",
+            ));
         }
     }
     Ok(())
@@ -210,6 +241,7 @@ mod tests {
         left: Cell<usize>,
         /// Whether later writes work again, as those of an applier that lives do.
         heals: bool,
+        words: bool,
     }
 
     impl memory::Memory for Shaky {
@@ -219,6 +251,10 @@ mod tests {
     }
 
     impl Code for Shaky {
+        fn by_words(&self, _: RemoteAddr) -> Result<bool> {
+            Ok(self.words)
+        }
+
         fn put(&self, at: RemoteAddr, bytes: &[u8]) -> Result<()> {
             if self.left.get() == 0 {
                 self.left.set(if self.heals { usize::MAX } else { 0 });
@@ -281,7 +317,7 @@ mod tests {
         let mut memory = Pieces::default();
         memory.put(0x1000, vec![0x90; 0x2000]);
         memory.put(WORD, vec![0; 8]);
-        let shaky = Shaky { memory: RefCell::new(memory), left: Cell::new(usize::MAX), heals };
+        let shaky = Shaky { memory: RefCell::new(memory), left: Cell::new(usize::MAX), heals, words: false };
         for entry in [0x1000, 0x1100, 0x2000] {
             shaky.put(RemoteAddr(entry), if new { &JUMP } else { &OLD }).expect("works");
         }
@@ -354,6 +390,21 @@ mod tests {
             }
             assert!(kinds.iter().all(|n| *n > 0), "{ungated} {forward}: {kinds:?}");
         }
+    }
+
+    #[test]
+    fn a_jump_in_two_words_is_not_written_by_words() {
+        let mut record = record(false);
+        let mut code = program(false, usize::MAX, false);
+        code.words = true;
+        assert!(matches!(all(&code, &record, Bytes::Jump), Ok(Done::Whole)), "all lie in one word each");
+        // Bytes 4 to 8 of 0x1104: the last one is in the next word.
+        record.targets[0].functions[1].entry = RemoteAddr(0x1104);
+        let mut code = program(false, usize::MAX, false);
+        code.put(RemoteAddr(0x1104), &OLD).expect("works");
+        code.words = true;
+        assert!(all(&code, &record, Bytes::Jump).is_err());
+        assert_eq!(memory::bytes(&code, RemoteAddr(0x1000), 5).expect("mapped"), OLD, "nothing was written");
     }
 
     #[test]

@@ -213,15 +213,20 @@ impl Process {
         Ok(u64::from_le_bytes(word))
     }
 
+    /// Whether code at `at` can only be written word by word, because the kernel forbids it through the file
+    /// (`proc_mem.force_override` of Linux 6.12). Writes the byte that is there already, and so may copy its page.
+    pub(super) fn writes_words(&self, at: RemoteAddr) -> Result<bool, Error> {
+        let byte = self.read_vec(at, 1)?;
+        Ok(sys::write_at(&self.memory, &byte, at.0).is_err_and(|e| forbidden(&e)))
+    }
+
     /// Writes memory, also read-only mappings (which become private copies). `tid` is a thread that is stopped by
     /// the calling thread; kernels that forbid writing through the file still let a tracer poke words.
     fn write(&self, tid: i32, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
         let failed = |source| Error::Write { addr, len: bytes.len(), source };
         match sys::write_at(&self.memory, bytes, addr.0) {
             Ok(()) => Ok(()),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EFAULT | libc::EPERM | libc::EACCES)) => {
-                self.poke(tid, addr, bytes).map_err(failed)
-            }
+            Err(e) if forbidden(&e) => self.poke(tid, addr, bytes).map_err(failed),
             Err(e) => Err(failed(e)),
         }
     }
@@ -233,13 +238,21 @@ impl Process {
         while at < end {
             let mut word = [0; 8];
             sys::read_at(&self.memory, &mut word, at)?;
+            let old = word;
             for (i, byte) in (at..).zip(word.iter_mut()) {
                 let new = i.checked_sub(addr.0).and_then(|n| bytes.get(usize::try_from(n).ok()?));
                 *byte = new.copied().unwrap_or(*byte);
             }
-            sys::poke(tid, at, u64::from_le_bytes(word))?;
+            if word != old {
+                sys::poke(tid, at, u64::from_le_bytes(word))?;
+            }
             at = at.saturating_add(8);
         }
         Ok(())
     }
+}
+
+/// Whether a write through the file failed for what the kernel thinks of such writes, and not for what is there.
+fn forbidden(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EFAULT | libc::EPERM | libc::EACCES))
 }

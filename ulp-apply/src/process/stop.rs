@@ -67,6 +67,11 @@ impl Quiet<'_> {
         self.process.write(self.holder, addr, bytes)
     }
 
+    /// Whether code is written word by word here, so that a longer piece can be cut short by our death.
+    pub fn writes_words(&self, at: RemoteAddr) -> Result<bool, Error> {
+        self.process.writes_words(at)
+    }
+
     /// The thread pointers of all threads but the first: where, at the top of their stacks, their descriptors are.
     pub fn stack_tops(&self) -> &[u64] {
         &self.stack_tops
