@@ -17,11 +17,84 @@ const PATCHED: &[u32] = &[
 /// Situations that must be refused, each with a twin that goes through.
 const REFUSED: &[u32] = &[11, 12, 13, 14, 15, 16, 21, 42, 43, 49, 58, 76, 104, 106, 107];
 
+/// What an applier meets, under the names that the page's second table has for it.
+const SITUATIONS: &[&str] = &[
+    "PIE",
+    "non-PIE",
+    "static",
+    "static-PIE",
+    "stripped",
+    "function in a shared library",
+    "in a dlopen'ed library",
+    "in two libraries and the program at once",
+    "forked workers",
+    "binary replaced or deleted on disk",
+    "other mount, pid, user namespace, chroot",
+    "MemoryDenyWriteExecute",
+    "seccomp allow-list",
+    "seccomp KILL",
+    "PR_SET_DUMPABLE 0",
+    "16 KiB and 64 KiB pages",
+    "entry across a page",
+    "10 integer and 10 floating-point arguments",
+    "varargs",
+    "struct returns",
+    "3-byte function",
+    "6-byte function with a close neighbour",
+    "loop branching to its first bytes",
+    "jump from elsewhere into the first bytes",
+    "-fipa-ra callers with live registers",
+    "far patch area (stub)",
+    "exceptions and backtrace() through patched code",
+    "wrong build-id",
+    "wrong machine",
+    "foreign bytes at an entry",
+    "damaged package",
+    "ulp-apply killed at every step",
+    "target killed at every step",
+    "every syscall of ulp-apply made to fail",
+    "no memory near the text",
+    "no permission, with the reason",
+    "a package whose old-code digest does not match memory",
+    "apply twice",
+    "two patches, different functions",
+    "fork after apply, revert in the child",
+    "several ELF files all or nothing",
+    "two functions switch together",
+    "new code stored a string, then revert, then it is used",
+    "new code stored a callback, then revert, then it is used",
+    "new code stored a timer, then revert, then it is used",
+    "exec, exit, fork, vfork during apply",
+    "dlclose and reload",
+    "pid reuse between verify and stop",
+    "first thread ended",
+    "CLONE_VM sibling",
+    "io_uring",
+    "rseq",
+    "SIGALRM storm during the stop",
+    "uprobe at the entry before",
+    "uprobe at the entry after",
+    "two ulp-apply at once",
+    "musl program",
+    "i386 and x32 process",
+    "library loaded twice (dlmopen)",
+    "more than 4,000 threads",
+    "threads spawning in a storm",
+    "memory cgroup at its limit",
+    "RLIMIT_AS",
+    "a timed wait ends on time while a busy apply waits",
+    "a debugger is attached",
+    "group-stopped stays stopped",
+    "thread asleep inside it",
+    "every thread hot in the patched function",
+];
+
 /// Number to names, as the table has them.
 fn table() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let text = std::fs::read_to_string(repository().join("docs/scenarios.md"))?;
     let mut rows = BTreeMap::<String, BTreeSet<String>>::new();
-    for line in text.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+    let (numbered, _) = text.split_once("\n## What an applier meets").context("the page's second part")?;
+    for line in numbered.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
         let mut cells = line.split('|').map(str::trim).skip(1);
         let number = cells.next().context("a number")?.to_string();
         let name = cells.next().context("a name")?.trim_matches('`').to_string();
@@ -38,11 +111,44 @@ fn every_folder_is_listed_and_every_name_exists() -> Result<()> {
         ensure_that!(listed.contains(name), "docs/scenarios.md does not list {name}");
     }
     for name in listed.difference(&there) {
-        let (file, function) = name.split_once("::").with_context(|| format!("there is no case {name}"))?;
-        let path = repository().join("tests/tests").join(file).with_extension("rs");
-        let source = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        ensure_that!(source.contains(&format!("fn {function}()")), "there is no test {name}");
+        exists(name)?;
     }
+    Ok(())
+}
+
+/// Whether there is a test of this name: `FILE::NAME` here, `CRATE/FILE::NAME` in another crate.
+fn exists(name: &str) -> Result<()> {
+    let (file, function) = name.split_once("::").with_context(|| format!("there is no case {name}"))?;
+    let (home, file) = file.split_once('/').unwrap_or(("tests", file));
+    let path = repository().join(home).join("tests").join(file).with_extension("rs");
+    let source = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let place = source.find(&format!("fn {function}()")).with_context(|| format!("there is no test {name}"))?;
+    let before = source.get(..place).unwrap_or_default();
+    ensure_that!(before.trim_end().ends_with("#[test]"), "{name} is no test");
+    Ok(())
+}
+
+#[test]
+fn every_situation_has_a_test_or_a_reason() -> Result<()> {
+    let text = std::fs::read_to_string(repository().join("docs/scenarios.md"))?;
+    let (_, situations) = text.split_once("\n## What an applier meets").context("the page's second part")?;
+    let mut rows = BTreeMap::new();
+    for line in situations.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| situation")) {
+        let (name, tests) = line.trim_matches(['|', ' ']).split_once(" | ").context("two cells")?;
+        ensure_that!(rows.insert(name, tests).is_none(), "{name} stands there twice");
+    }
+    let folders: BTreeSet<String> = folders("cases")?.into_iter().map(|(name, _)| name).collect();
+    for name in SITUATIONS {
+        let tests = rows.remove(name).with_context(|| format!("docs/scenarios.md does not have {name:?}"))?;
+        if let Some(reason) = tests.strip_prefix("not yet: ") {
+            ensure_that!(reason.len() > 20, "{name:?} hardly says why there is no test");
+            continue;
+        }
+        let mut named = tests.split('`').skip(1).step_by(2).peekable();
+        ensure_that!(named.peek().is_some(), "{name:?} names no test");
+        named.filter(|test| !folders.contains(*test)).try_for_each(exists)?;
+    }
+    ensure_that!(rows.is_empty(), "situations that nobody asks for: {:?}", rows.keys());
     Ok(())
 }
 

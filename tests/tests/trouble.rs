@@ -47,6 +47,25 @@ fn wrong_build_id() -> Result<()> {
 }
 
 #[test]
+fn wrong_machine() -> Result<()> {
+    let case = Case::life("two-functions")?;
+    let mut package = ulp_format::Package::read(&std::fs::read(case.build_package()?)?)?;
+    // The very same patch, were it for another processor.
+    package.manifest.arch = "aarch64".into();
+    for section in &mut package.sections {
+        section.relocations.clear();
+    }
+    let file = case.work().join("other.ulp");
+    std::fs::write(&file, package.write()?)?;
+    let mut target = case.start()?;
+    let old = picture(&case, &target)?;
+    let ran = apply(&file, &target)?;
+    ran.expect_code(5)?;
+    ensure_that!(ran.stderr.contains("aarch64"), "the machine is not named\n{}", ran.report());
+    unharmed(&case, &mut target, &old)
+}
+
+#[test]
 fn damaged_package() -> Result<()> {
     let case = Case::life("two-functions")?;
     let package = case.build_package()?;
