@@ -72,12 +72,35 @@ impl Running {
 
     /// Sends a line and returns the one that comes back.
     pub fn ask(&mut self, question: &str) -> Result<String> {
-        let stdin = self.stdin.as_mut().context("stdin is open")?;
-        writeln!(stdin, "{question}").and_then(|()| stdin.flush()).with_context(|| format!("asking {question:?}"))?;
+        self.tell(question)?;
         self.line().with_context(|| format!("asking {question:?}"))
     }
 
-    fn line(&mut self) -> Result<String> {
+    /// Sends a line, whose answer is for [`Running::line`] or [`Running::line_within`].
+    pub fn tell(&mut self, question: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is open")?;
+        writeln!(stdin, "{question}").and_then(|()| stdin.flush()).with_context(|| format!("asking {question:?}"))
+    }
+
+    /// The next line, if it comes in time.
+    pub fn line_within(&mut self, patience: Duration) -> Option<String> {
+        self.lines.recv_timeout(patience).ok()
+    }
+
+    /// How the process ended, once it has.
+    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Ends it and waits until its number is free.
+    pub fn end(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The next line.
+    pub fn line(&mut self) -> Result<String> {
         self.lines.recv_timeout(PATIENCE).map_err(|_| match self.child.try_wait() {
             Ok(Some(status)) => anyhow::anyhow!("the program ended: {status}"),
             _ => anyhow::anyhow!("no answer after {PATIENCE:?}; state {:?}", self.state().unwrap_or('?')),

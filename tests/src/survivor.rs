@@ -321,3 +321,8 @@ impl Tally {
 pub fn long() -> bool {
     std::env::var_os("ULP_LONG").is_some_and(|v| v == "1")
 }
+
+/// Steps after which the process or what the kernel knows of it is different. Death after any other is like death before it.
+pub fn changes_something(step: &str) -> bool {
+    ["ptrace", "waitpid", "pwrite", "call", "flock"].iter().any(|name| step.starts_with(name))
+}

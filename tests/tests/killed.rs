@@ -9,13 +9,10 @@ use nix::unistd::Pid;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 use ulp_tests::ensure_that;
-use ulp_tests::survivor::{Extent, Laboratory, Left, OLD, Patient, Tally, Verb, long, nameless, read_log};
+use ulp_tests::survivor::{
+    Extent, Laboratory, Left, OLD, Patient, Tally, Verb, changes_something, long, nameless, read_log,
+};
 use ulp_tests::tools::{run, ulp_apply, ulp_apply_in_steps};
-
-/// Steps after which the process or what the kernel knows of it is different. Death after any other is like death before it.
-fn changes_something(step: &str) -> bool {
-    ["ptrace", "waitpid", "pwrite", "call", "flock"].iter().any(|name| step.starts_with(name))
-}
 
 /// The steps to die after: in the short form all that change something, and each `stride`-th of the others.
 fn chosen(steps: &[String], stride: usize) -> Vec<usize> {

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Each system call of ulp-apply fails once, and at each the process exits, starts another program, forks or is grabbed by
+//! a debugger: nothing is changed, or all of it; the message is clear and the exit code the documented one. `ULP_LONG=1`
+//! tries every single step.
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use ulp_tests::ensure_that;
+use ulp_tests::process::Running;
+use ulp_tests::survivor::{Extent, Laboratory, Left, OLD, Patient, Tally, Verb, changes_something, long, read_log};
+use ulp_tests::tools::{Ran, run, ulp_apply_in_steps};
+
+/// An error that this call can really have; different ones in turn.
+fn fitting(step: &str, turn: usize) -> i32 {
+    use nix::libc::*;
+    let words: Vec<&str> = step.split(' ').collect();
+    let errors: &[i32] = match words.as_slice() {
+        ["ptrace", ..] => &[ESRCH, EIO, EPERM],
+        ["waitpid"] => &[ECHILD],
+        ["call", "mmap"] => &[ENOMEM, EPERM, EACCES],
+        ["call", _] => &[ENOMEM],
+        ["pwrite", ..] => &[EIO, ENOMEM, EFAULT],
+        ["pread" | "process_vm_readv", ..] => &[EFAULT, EIO, EPERM],
+        ["flock"] => &[ENOLCK],
+        ["kcmp"] => &[EPERM, ESRCH],
+        ["ioctl", ..] => &[EIO, ENOTTY],
+        ["pidfd_open"] => &[EMFILE, ENOMEM],
+        ["poll", ..] => &[ENOMEM],
+        _ => &[EMFILE, EACCES, ENOMEM, ESRCH],
+    };
+    errors[turn % errors.len()]
+}
+
+/// The steps to try: in the short form those that change something, and each `stride`-th of the others.
+fn chosen(steps: &[String], stride: usize) -> Vec<(usize, String)> {
+    let wanted = |(i, step): &(usize, &String)| long() || changes_something(step) || i % stride == 0;
+    steps.iter().enumerate().filter(wanted).map(|(i, step)| (i + 1, step.clone())).collect()
+}
+
+/// A failure has a sentence for people, in the form that all have, and nothing of the language it is written in.
+fn check_message(ran: &Ran) -> Result<()> {
+    let code = ran.code.with_context(|| format!("ended by a signal\n{}", ran.report()))?;
+    ensure_that!(matches!(code, 0 | 1 | 3 | 4 | 5), "exit {code} is not for this\n{}", ran.report());
+    ensure_that!((code == 0) != ran.stderr.contains("error: "), "the message and the exit differ\n{}", ran.report());
+    for word in ["panicked", "RUST_BACKTRACE", "Os {", "Error {", "Some(", "unwrap"] {
+        ensure_that!(!ran.stderr.contains(word), "the message says {word:?}\n{}", ran.report());
+    }
+    Ok(())
+}
+
+/// The functions are what the exit code says, and nothing is left of an apply that failed.
+fn check_outcome(laboratory: &Laboratory, patient: &mut Patient, verb: Verb, ran: &Ran) -> Result<()> {
+    check_message(ran)?;
+    let versions = patient.versions()?;
+    let new = (verb == Verb::Apply) == (ran.code == Some(0));
+    let wanted = if new { laboratory.extent.new_versions() } else { OLD.into() };
+    ensure_that!(versions == wanted, "the functions are {versions}\n{}", ran.report());
+    if verb == Verb::Apply && !new {
+        patient.check_as_at_the_start(laboratory).with_context(|| ran.report())?;
+    }
+    Ok(())
+}
+
+/// Back to how it was at the start, with nothing in the way any more.
+fn restore(laboratory: &Laboratory, patient: &mut Patient) -> Result<()> {
+    laboratory.run(Verb::Apply, patient)?.expect_code(0)?;
+    laboratory.run(Verb::Revert, patient)?.expect_code(0)?;
+    ensure_that!(patient.versions()? == OLD, "the functions are not the old ones after the revert");
+    patient.check_as_at_the_start(laboratory)
+}
+
+/// Fails each step of an apply, then of a revert, in turn.
+fn each_call_fails(extent: Extent, stride: usize, name: &str) -> Result<()> {
+    const TRIALS_EACH: usize = 12;
+    let laboratory = Laboratory::open(extent)?;
+    let [apply, revert] = laboratory.steps()?;
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(0)?;
+    for (verb, steps) in [(Verb::Apply, &apply), (Verb::Revert, &revert)] {
+        for (n, step) in chosen(steps, stride) {
+            if verb == Verb::Revert {
+                laboratory.run(Verb::Apply, &patient)?.expect_code(0)?;
+            }
+            let errno = fitting(&step, tally.tried);
+            let wish = format!("{n}:{errno}");
+            let (ran, log) = laboratory.run_in_steps(verb, &patient, Some(("ULP_STEP_FAIL", &wish)))?;
+            let failed = log.get(n - 1).map_or("", String::as_str);
+            let when = format!("{verb:?}, step {n}, {failed}, fails with {errno}");
+            tally.tried += 1;
+            tally.hits += usize::from(ran.code != Some(0));
+            let mut well = tally.examine(&laboratory, &mut patient, &[], &when);
+            if well {
+                let outcome = check_outcome(&laboratory, &mut patient, verb, &ran);
+                well = tally.tidied(&when, outcome.and_then(|()| restore(&laboratory, &mut patient)));
+            }
+            if !well || tally.tried % TRIALS_EACH == 0 {
+                patient = laboratory.start(tally.tried / TRIALS_EACH)?;
+            }
+        }
+    }
+    tally.conclude(name)
+}
+
+#[test]
+fn each_system_call_fails_once() -> Result<()> {
+    each_call_fails(Extent::OneFunction, 1, "a call fails, one function")
+}
+
+#[test]
+fn each_system_call_fails_once_with_several_files() -> Result<()> {
+    each_call_fails(Extent::SeveralFiles, 10, "a call fails, several files")
+}
