@@ -5,12 +5,13 @@
 
 use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
-use crate::plan::{Load, Plan};
-use crate::process::{Check, Process, Protection, Timings};
-use crate::registry::{self, Live, MAGIC, Record, State, TargetRecord};
+use crate::plan::Plan;
+use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Timings};
+use crate::registry::{self, Access, Live, MAGIC, Record, State, TargetRecord};
 use crate::snapshot::Snapshot;
 use crate::switch::{self, Bytes, Done, Stopped};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use ulp_arch::RemoteAddr;
 
 /// A patch whose memory is complete, and whose functions are not switched yet.
@@ -18,6 +19,9 @@ pub struct Loaded<'p> {
     process: &'p Process,
     plan: Plan,
 }
+
+/// Between two attempts to find a thread that can map memory.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
 /// Maps and fills the patch's memory. On an error nothing of it is left.
 pub fn load<'p>(
@@ -31,38 +35,74 @@ pub fn load<'p>(
         borrow(process, limits, |remote| remote.write(at, &words))?;
         return Ok(Loaded { process, plan });
     }
-    borrow(process, limits, |remote| {
-        let mut mapped: Vec<&Load> = Vec::new();
-        let mut fill = || -> std::result::Result<(), crate::process::Error> {
-            for load in &plan.loads {
-                remote.map(load.start, load.bytes.len() as u64, load.access.protection())?;
-                mapped.push(load);
-            }
-            // The record comes first: from here on another ulp-apply can find and free this memory.
-            for (i, load) in plan.loads.iter().enumerate() {
-                // A record counts from its first bytes on, so they are written when the rest is there: a record cut
-                // short by our death would be taken for damage, and the process never be patched again.
-                let (head, rest) = load.bytes.split_at(if i == 0 { MAGIC.len().min(load.bytes.len()) } else { 0 });
-                remote.write(load.start.plus(head.len() as u64), rest)?;
-                remote.write(load.start, head)?;
-            }
-            Ok(())
-        };
-        let filled = fill();
-        if filled.is_err() {
-            // The record goes first: if we die here, what is left is lost but harmless, and nobody takes it for a patch.
-            for load in mapped {
-                // Once more if it fails. As long as there is a record, what it speaks of must be there.
-                let len = load.bytes.len() as u64;
-                if let Err(e) = remote.unmap(load.start, len).or_else(|_| remote.unmap(load.start, len)) {
-                    log::warn!("cannot unmap {} again: {e}", load.start);
-                    break;
+    let give_up = Instant::now() + limits.wait;
+    loop {
+        let begun = AtomicUsize::new(0);
+        let filled = process.remote(limits.max_stop, |remote| fill(remote, &plan, &begun)).and_then(|filled| filled);
+        let Err(e) = filled else { return Ok(Loaded { process, plan }) };
+        take_back(process, &plan, begun.into_inner(), limits);
+        if e.kind() != ErrorKind::Busy || Instant::now() >= give_up {
+            return Err(e.into());
+        }
+        log::debug!("pid {}: {e}; trying again", process.pid());
+        std::thread::sleep(BETWEEN_ATTEMPTS.min(give_up.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Maps and fills. `begun` is how many of the loads are mapped, or may be: who is interrupted in the middle of a call does
+/// not know what came of it.
+fn fill(remote: &mut Remote<'_>, plan: &Plan, begun: &AtomicUsize) -> std::result::Result<(), crate::process::Error> {
+    for (i, load) in plan.loads.iter().enumerate() {
+        begun.store(i + 1, Ordering::Relaxed);
+        let mapped = remote.map(load.start, load.bytes.len() as u64, load.access.protection());
+        if matches!(mapped, Err(crate::process::Error::Call { .. })) {
+            begun.store(i, Ordering::Relaxed);
+        }
+        mapped?;
+    }
+    // The record comes first: from here on another ulp-apply can find and free this memory.
+    for (i, load) in plan.loads.iter().enumerate() {
+        // A record counts from its first bytes on, so they are written when the rest is there: a record cut short by our
+        // death would be taken for damage, and the process never be patched again.
+        let (head, rest) = load.bytes.split_at(if i == 0 { MAGIC.len().min(load.bytes.len()) } else { 0 });
+        remote.write(load.start.plus(head.len() as u64), rest)?;
+        if !head.is_empty() {
+            remote.write(load.start, head)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unmaps what an attempt to load has mapped. The record goes first: if we die here, what is left is lost but harmless, and
+/// nobody takes it for a patch; and as long as there is a record, all that it speaks of is there.
+fn take_back(process: &Process, plan: &Plan, begun: usize, limits: &Limits) {
+    if begun == 0 {
+        return;
+    }
+    let attempt = || {
+        // A thread that was lost on its way through a call may yet make it.
+        process.clear_stubs(limits.max_stop)?;
+        borrow(process, limits, |remote| {
+            let maps = process.maps()?;
+            for load in plan.loads.iter().take(begun) {
+                let end = load.start.plus(load.bytes.len() as u64);
+                if maps.covers(load.start.0, end.0, |m| is_ours(m, load.access)) {
+                    remote.unmap(load.start, load.bytes.len() as u64)?;
                 }
             }
-        }
-        filled
-    })?;
-    Ok(Loaded { process, plan })
+            Ok(())
+        })
+    };
+    if let Err(e) = attempt().or_else(|_| attempt()) {
+        log::warn!("pid {}: memory of a patch that is not used stays mapped: {e}", process.pid());
+    }
+}
+
+/// Whether a mapping is such as we make them.
+fn is_ours(mapping: &Mapping, access: Access) -> bool {
+    let protection = access.protection();
+    let (w, x) = (protection == Protection::ReadWrite, protection == Protection::ReadExec);
+    mapping.inode == 0 && !mapping.shared && mapping.read && (mapping.write, mapping.exec) == (w, x)
 }
 
 impl Loaded<'_> {
@@ -173,13 +213,16 @@ pub fn unmap(
 ) -> std::result::Result<(), crate::process::Error> {
     // Between two attempts the program may map something else where a target was.
     let begun = AtomicBool::new(freed == Freed::Before);
-    borrow(process, limits, |remote| {
-        for (start, len) in ours(process, record, begun.load(Ordering::Relaxed))?.iter().rev() {
-            begun.store(true, Ordering::Relaxed);
-            remote.unmap(*start, *len)?;
-        }
-        Ok(())
-    })
+    let attempt = || {
+        borrow(process, limits, |remote| {
+            for (start, len) in ours(process, record, begun.load(Ordering::Relaxed))?.iter().rev() {
+                begun.store(true, Ordering::Relaxed);
+                remote.unmap(*start, *len)?;
+            }
+            Ok(())
+        })
+    };
+    attempt().or_else(|e| if e.kind() == ErrorKind::Failed { attempt() } else { Err(e) })
 }
 
 /// Start and length of what is still there of a patch's memory, target by target.
@@ -192,11 +235,8 @@ fn ours(
     // Once unmapping has begun a target may be gone, and the program may have mapped something else in its place since:
     // then only what is there exactly as we left it is ours. Before, memory that was never filled is ours as well.
     let ours = |target: &&TargetRecord| {
-        let mapped = target.areas.iter().all(|a| {
-            let protection = a.access.protection();
-            let (w, x) = (protection == Protection::ReadWrite, protection == Protection::ReadExec);
-            maps.covers(a.range().start, a.range().end, |m| m.inode == 0 && !m.shared && (m.write, m.exec) == (w, x))
-        });
+        let areas = &target.areas;
+        let mapped = areas.iter().all(|a| maps.covers(a.range().start, a.range().end, |m| is_ours(m, a.access)));
         let whole = target.areas.windows(2).all(|w| matches!(w, [a, b] if a.range().end == b.start.0));
         mapped && whole
     };

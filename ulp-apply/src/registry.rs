@@ -258,7 +258,10 @@ pub fn room(record: &Record) -> Result<u64> {
 
 /// Reads the record at `at`. `None`: there is none. An error: there is the beginning of one, and it does not hold.
 pub fn decode(memory: &dyn Memory, at: RemoteAddr) -> Result<Option<Entry>> {
-    let Ok(magic) = memory::array::<16>(memory, at) else { return Ok(None) };
+    // A page that went away since the mappings were listed has no record. Asked twice, because a record that is overlooked
+    // makes a patched process look like one that never was.
+    let magic = || memory::array::<16>(memory, at);
+    let Ok(magic) = magic().or_else(|_| magic()) else { return Ok(None) };
     if magic != MAGIC {
         return Ok(None);
     }

@@ -54,7 +54,13 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
         Ok(quiet.write(at, &words)?)
     };
     state(State::Reverting, 1)?;
-    match switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Old) {
+    let switch = || switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Old);
+    let switched = match switch() {
+        // Once more: from here on the way back is the same.
+        Ok(Done::ThroughGates(_)) => switch(),
+        first => first,
+    };
+    match switched {
         Ok(Done::Whole) => {}
         // The old functions run, and entries still lead through the gates: it stays half done.
         Ok(Done::ThroughGates(e)) => return Err(e.while_trying("reverted, but some entries go through gates")),

@@ -12,7 +12,7 @@ use super::maps::Maps;
 use super::module::{Module, Role};
 use super::quiesce::{Check, Suspect};
 use super::seccomp::{self, CallData, Verdict};
-use super::stop::{next_report, on_tracer};
+use super::stop::{look_and_cure, next_report, on_tracer};
 use super::sys::{self, Wait};
 use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
@@ -26,6 +26,8 @@ const DISTANCE: usize = 8;
 const ALIGN: usize = 16;
 /// Threads that are tried before giving up.
 const MAX_CANDIDATES: usize = 64;
+/// How long a thread that was told to stop, in vain as it seems, is waited for so that it goes on unharmed.
+const STRAGGLER: Duration = Duration::from_millis(100);
 /// `enum` of /proc/PID/status.
 const SECCOMP_STRICT: u32 = 1;
 /// How long a thread may take for a system call of ours. It is not held meanwhile: it runs, or waits for the kernel.
@@ -99,7 +101,7 @@ impl Process {
             let result = f(&mut remote);
             if let Err(e) = remote.give_back(0) {
                 // What was to be done is done, and the stub brings the thread home.
-                log::warn!("pid {}: {e}", self.pid);
+                log::debug!("pid {}: {e}", self.pid);
             }
             Ok(result)
         })
@@ -120,11 +122,19 @@ impl Process {
         if let Some(place) = find() {
             return Ok(place);
         }
-        // An applier that was killed leaves its stub behind.
-        for (at, len) in &tails {
-            self.clear_old_stubs(*at, *len, max_stop)?;
-        }
+        self.clear_stubs(max_stop)?;
         find().ok_or(Error::NoPadding { pid: self.pid })
+    }
+
+    /// Zeroes the stubs that an applier leaves behind which is killed, or which cannot bring a thread back. Afterwards no
+    /// thread is on its way through one.
+    pub fn clear_stubs(&self, max_stop: Duration) -> Result<(), Error> {
+        let maps = self.maps()?;
+        let modules = self.modules(&maps)?;
+        for (at, len) in permanent(self, &modules).flat_map(|m| tails(m, &maps)) {
+            self.clear_old_stubs(at, len, max_stop)?;
+        }
+        Ok(())
     }
 
     /// Zeroes stubs that were left behind, once it is proved that no thread is in them.
@@ -258,7 +268,17 @@ impl<'a> Remote<'a> {
             let regs = arch.call_regs(&borrowed.saved, self.stub, call, args);
             sys::set_regs(borrowed.tid, &regs).map_err(|e| self.failed("SETREGSET", borrowed.tid, e))?;
             // Without a result a signal came first, and the next thread makes the call.
-            let Some(result) = self.run(&borrowed)? else { continue };
+            let result = match self.run(&borrowed) {
+                Ok(Some(result)) => result,
+                Ok(None) => continue,
+                Err(e) => {
+                    // Wherever in the call it is, it is brought back from there if that can be done.
+                    if let Err(e) = self.give_back(0) {
+                        log::debug!("pid {pid}: {e}");
+                    }
+                    return Err(e);
+                }
+            };
             if let Err(source) = wanted {
                 return Err(Error::Call { pid, call: name, source });
             }
@@ -326,7 +346,7 @@ impl<'a> Remote<'a> {
     }
 
     fn gone(&mut self) -> Error {
-        self.borrowed = None;
+        self.lost = self.borrowed.take().map(|b| b.tid).or(self.lost);
         Error::Gone { pid: self.process.pid }
     }
 
@@ -337,15 +357,15 @@ impl<'a> Remote<'a> {
         let mut signal = signal;
         // Until its registers are its own again, the stub is all that it has.
         self.lost = Some(tid);
-        if borrowed.stop == StopKind::Running {
-            // It cannot be told where it is. The stub brings it home, also when we are long gone.
-            return Err(self.not_back(tid));
-        }
-        if borrowed.stop == StopKind::Call {
+        if matches!(borrowed.stop, StopKind::Running | StopKind::Call) {
             // Back to a stop where the kernel itself restarts what was interrupted. Its deadline is generous: the thread
             // is on its way, and if all fails the stub brings it home.
             sys::interrupt(tid).map_err(|e| self.failed("INTERRUPT", tid, e))?;
-            sys::cont(tid, 0).map_err(|e| self.failed("CONT", tid, e))?;
+            match sys::cont(tid, 0) {
+                // ESRCH: it is in the call still, and stops behind it.
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(self.failed("CONT", tid, e)),
+                _ => {}
+            }
             loop {
                 match self.report(tid, Instant::now() + Duration::from_secs(1))? {
                     Wait::Stop => break,
@@ -410,26 +430,37 @@ impl<'a> Remote<'a> {
         }
         let deadline = Instant::now() + self.max_stop;
         sys::interrupt(tid).map_err(|e| self.failed("INTERRUPT", tid, e))?;
-        let signal = match self.report(tid, deadline)? {
-            Wait::Stop => 0,
-            Wait::Signal(signal) => signal,
-            Wait::Ended => return Ok(None),
-            Wait::Syscall | Wait::Event(_) => 0,
+        let signal = match self.report(tid, deadline) {
+            Ok(Wait::Signal(signal)) => signal,
+            Ok(Wait::Ended) => return Ok(None),
+            Ok(Wait::Stop | Wait::Syscall | Wait::Event(_)) => 0,
+            Err(e) => {
+                self.let_slip(tid);
+                return Err(e);
+            }
         };
-        let mut saved = sys::get_regs(tid, arch.regs_len()).map_err(|e| match e.kind() {
-            std::io::ErrorKind::InvalidData => Error::Not64Bit { pid },
-            _ => self.failed("GETREGSET", tid, e),
-        })?;
-        if arch.cure_eintr(&mut saved) {
-            // At once: if we die, the thread goes on with what the kernel holds.
-            sys::set_regs(tid, &saved).map_err(|e| self.failed("SETREGSET", tid, e))?;
-        }
-        let fit = signal == 0 && self.is_fit(tid, &saved, choice);
-        if fit {
+        let saved = match look_and_cure(arch, tid) {
+            Ok((saved, _)) => saved,
+            Err((_, e)) if e.kind() == std::io::ErrorKind::InvalidData => return Err(Error::Not64Bit { pid }),
+            Err((request, e)) => return Err(self.failed(request, tid, e)),
+        };
+        if signal == 0 && self.is_fit(tid, &saved, choice) {
             return Ok(Some(Borrowed { tid, saved, seccomp: status.seccomp, deadline, stop: StopKind::Signal(0) }));
         }
         sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
         Ok(None)
+    }
+
+    /// A thread was told to stop and we do not know whether it has: if so, it is cured and goes on.
+    fn let_slip(&self, tid: i32) {
+        let signal = match next_report(self.process.pid, tid, Instant::now() + STRAGGLER) {
+            Ok(Some(Wait::Signal(signal))) => signal,
+            Ok(Some(Wait::Ended) | None) | Err(_) => return,
+            Ok(Some(_)) => 0,
+        };
+        // Whatever fails here fails because the thread has ended.
+        let _ = look_and_cure(self.process.arch(), tid);
+        let _ = sys::detach(tid, signal);
     }
 
     fn is_fit(&self, tid: i32, saved: &Regs, choice: Choice) -> bool {

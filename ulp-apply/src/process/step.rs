@@ -4,7 +4,7 @@
 //!
 //! * `ULP_STEP_LOG=FILE` appends a line for each step before it is done: its number and its name;
 //! * `ULP_STEP_KILL=N` ends this process, as `kill -9` does, right after step N;
-//! * `ULP_STEP_FAIL=N:ERRNO` fails step N with that error, without doing it;
+//! * `ULP_STEP_FAIL=N:ERRNO:NAME` fails the N-th of the steps whose name begins so with that error, without doing it;
 //! * `ULP_STEP_HOOK=N:FILE` makes the file before step N and waits until somebody has removed it.
 
 #[cfg(not(feature = "steps"))]
@@ -46,10 +46,12 @@ mod call {
     struct Wish {
         log: Option<File>,
         kill: Option<u64>,
-        fail: Option<(u64, i32)>,
+        fail: Option<(u64, (i32, String))>,
         hook: Option<(u64, PathBuf)>,
         /// Steps done so far. They follow each other: whoever starts the tracing thread waits for it.
         done: AtomicU64,
+        /// How many of them had the name of the one that is to fail.
+        namesakes: AtomicU64,
     }
 
     fn variable(name: &str) -> Option<String> {
@@ -67,9 +69,13 @@ mod call {
         WISH.get_or_init(|| Wish {
             log: variable("ULP_STEP_LOG").and_then(|path| File::options().append(true).create(true).open(path).ok()),
             kill: variable("ULP_STEP_KILL").and_then(|n| n.parse().ok()),
-            fail: pair("ULP_STEP_FAIL", |errno| errno.parse().ok()),
+            fail: pair("ULP_STEP_FAIL", |text| {
+                let (errno, name) = text.split_once(':')?;
+                Some((errno.parse().ok()?, name.to_owned()))
+            }),
             hook: pair("ULP_STEP_HOOK", |path| Some(path.into())),
             done: AtomicU64::new(0),
+            namesakes: AtomicU64::new(0),
         })
     }
 
@@ -77,8 +83,8 @@ mod call {
     pub fn step<T>(name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let number = before();
         note(number, name);
-        let result = make(number, call);
-        after(number);
+        let result = make(name, call);
+        after(number, name);
         result
     }
 
@@ -89,10 +95,10 @@ mod call {
         brought: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
         let number = before();
-        let result = make(number, call);
+        let result = make(name, call);
         if result.as_ref().map_or(true, brought) {
             note(number, name);
-            after(number);
+            after(number, name);
         }
         result
     }
@@ -114,16 +120,26 @@ mod call {
         }
     }
 
-    fn make<T>(number: u64, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match wish().fail {
-            Some((n, errno)) if n == number => Err(io::Error::from_raw_os_error(errno)),
+    fn make<T>(name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match &wish().fail {
+            Some((n, (errno, _))) if namesake(name) && wish().namesakes.load(Ordering::SeqCst) + 1 == *n => {
+                Err(io::Error::from_raw_os_error(*errno))
+            }
             _ => call(),
         }
     }
 
-    fn after(number: u64) {
+    /// Whether a step has the name of the one that is to fail.
+    fn namesake(name: Arguments<'_>) -> bool {
+        wish().fail.as_ref().is_some_and(|(_, (_, wanted))| name.to_string().starts_with(wanted))
+    }
+
+    fn after(number: u64, name: Arguments<'_>) {
         let wish = wish();
         wish.done.store(number, Ordering::SeqCst);
+        if namesake(name) {
+            wish.namesakes.fetch_add(1, Ordering::SeqCst);
+        }
         if wish.kill == Some(number) {
             let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
         }

@@ -16,7 +16,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-use ulp_arch::Regs;
+use ulp_arch::{Arch, Regs};
 
 /// Which part of the time a stop may take goes into letting hot threads out of the code, at most.
 const NUDGING: u32 = 4;
@@ -107,7 +107,12 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
             Ok(Some(report)) => return Ok(Some(report)),
             Ok(None) => {}
             Err(e) if e.raw_os_error() == Some(libc::EINTR) => continue,
-            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Wait::Ended)),
+            // It has ended, or so we take it to be only if nothing else says that it lives.
+            Err(e)
+                if e.raw_os_error() == Some(libc::ECHILD) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) =>
+            {
+                return Ok(Some(Wait::Ended));
+            }
             Err(e) => return Err(e),
         }
         if Instant::now() >= deadline {
@@ -124,6 +129,19 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
         }
         std::thread::sleep(Duration::from_micros(u64::from(looks.min(1000))));
     }
+}
+
+/// The registers of a thread that has just stopped on our account, and whether the EINTR that this would have caused had
+/// to be cured, which is done at once. Each request is made once more if it fails: nobody else can cure the thread.
+pub(super) fn look_and_cure(arch: &dyn Arch, tid: i32) -> Result<(Regs, bool), (&'static str, io::Error)> {
+    let get = || sys::get_regs(tid, arch.regs_len());
+    let mut regs = get().or_else(|_| get()).map_err(|e| ("GETREGSET", e))?;
+    let cured = arch.cure_eintr(&mut regs);
+    if cured {
+        let set = || sys::set_regs(tid, &regs);
+        set().or_else(|_| set()).map_err(|e| ("SETREGSET", e))?;
+    }
+    Ok((regs, cured))
 }
 
 impl Process {
@@ -341,10 +359,10 @@ impl<'a> Crowd<'a> {
                 Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
                     return Err(Error::Ptrace { request: "INTERRUPT", tid: *tid, source: e });
                 }
-                _ => {}
+                _ => self.interrupted.push(*tid),
             }
         }
-        self.interrupted = tids.iter().rev().copied().collect();
+        self.interrupted.reverse();
         while let Some(tid) = self.interrupted.pop() {
             self.await_stop(tid)?;
         }
@@ -353,8 +371,10 @@ impl<'a> Crowd<'a> {
 
     fn await_stop(&mut self, tid: i32) -> Result<(), Error> {
         let pid = self.process.pid;
-        let report =
-            next_report(pid, tid, self.deadline).map_err(|source| Error::Ptrace { request: "wait", tid, source })?;
+        let report = next_report(pid, tid, self.deadline).map_err(|source| {
+            self.interrupted.push(tid);
+            Error::Ptrace { request: "wait", tid, source }
+        })?;
         let signal = match report {
             None => {
                 // It may still stop on our account, so it is not forgotten.
@@ -380,28 +400,17 @@ impl<'a> Crowd<'a> {
 
     /// Reads a stopped thread's registers and, at once, undoes the EINTR that our stop may have caused.
     fn look(&mut self, tid: i32, signal: i32) -> Result<(), Error> {
-        let arch = self.process.arch();
-        let mut held = Held { tid, regs: Regs::zeroed(0), signal };
-        held.regs = match sys::get_regs(tid, arch.regs_len()) {
-            Ok(regs) => regs,
-            Err(e) => {
-                self.held.push(held);
-                return Err(match e.kind() {
-                    io::ErrorKind::InvalidData => Error::Not64Bit { pid: self.process.pid },
-                    _ => self.ended_or(tid, "GETREGSET", e),
-                });
+        let looked = look_and_cure(self.process.arch(), tid);
+        let regs = looked.as_ref().map_or(Regs::zeroed(0), |(regs, _)| *regs);
+        self.held.push(Held { tid, regs, signal });
+        match looked {
+            Ok((_, cured)) => {
+                self.timings.cured += usize::from(cured);
+                Ok(())
             }
-        };
-        let mut cured = held.regs;
-        if arch.cure_eintr(&mut cured) {
-            self.timings.cured += 1;
-            let set = sys::set_regs(tid, &cured);
-            held.regs = cured;
-            self.held.push(held);
-            return set.map_err(|e| self.ended_or(tid, "SETREGSET", e));
+            Err((_, e)) if e.kind() == io::ErrorKind::InvalidData => Err(Error::Not64Bit { pid: self.process.pid }),
+            Err((request, e)) => Err(self.ended_or(tid, request, e)),
         }
-        self.held.push(held);
-        Ok(())
     }
 
     fn ended_or(&self, tid: i32, request: &'static str, source: io::Error) -> Error {
@@ -450,6 +459,7 @@ impl<'a> Crowd<'a> {
         while task::count(pid).is_none_or(|n| n != counted(self)) {
             let strangers: Vec<i32> = task::list(pid)?.into_iter().filter(|t| !self.known.contains(t)).collect();
             if strangers.is_empty() {
+                self.refuse_forgotten()?;
                 break;
             }
             for tid in strangers {
@@ -467,6 +477,18 @@ impl<'a> Crowd<'a> {
                 self.refuse_busy(check, self.runners_from, &Stacks::current(&fresh, pagemap), scratch)
             }
         }
+    }
+
+    /// Refuses when a thread that lives is not held, whatever made us believe that it had ended.
+    fn refuse_forgotten(&self) -> Result<(), Error> {
+        let pid = self.process.pid;
+        for tid in task::list(pid)? {
+            let idle = |stat: task::Stat| stat.ended() || stat.kernel_worker();
+            if !self.held.iter().any(|h| h.tid == tid) && !task::Stat::read(pid, tid).is_some_and(idle) {
+                return Err(Error::NotStopped { tid, comm: task::comm(pid, tid), waited: self.limit });
+            }
+        }
+        Ok(())
     }
 
     /// Lets busy threads that were running run on for a moment while all others stay held. A function that is hot in
