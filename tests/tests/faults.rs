@@ -35,9 +35,13 @@ fn name_of(step: &str) -> String {
     step.split(' ').take(words).collect::<Vec<_>>().join(" ")
 }
 
-/// The steps to try: in the short form those that change something, and each `stride`-th of the others.
+/// The steps to try: in the short form those that change something, and each `stride`-th of the others; and of a question
+/// that is asked of each process on the machine, the first.
 fn chosen(steps: &[String], stride: usize) -> Vec<(usize, String)> {
-    let wanted = |(i, step): &(usize, &String)| long() || changes_something(step) || i % stride == 0;
+    let asked_before = |i: usize| i.checked_sub(1).and_then(|before| steps.get(before)).is_some_and(|s| s == "kcmp");
+    let wanted = |(i, step): &(usize, &String)| {
+        long() || changes_something(step) || i % stride == 0 && !(step.as_str() == "kcmp" && asked_before(*i))
+    };
     steps.iter().enumerate().filter(wanted).map(|(i, step)| (i + 1, step.clone())).collect()
 }
 
@@ -109,7 +113,7 @@ fn each_call_fails(extent: Extent, stride: usize, name: &str) -> Result<()> {
 
 #[test]
 fn each_system_call_fails_once() -> Result<()> {
-    each_call_fails(Extent::OneFunction, 1, "a call fails, one function")
+    each_call_fails(Extent::OneFunction, 2, "a call fails, one function")
 }
 
 #[test]

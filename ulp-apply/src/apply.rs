@@ -42,7 +42,7 @@ pub fn load<'p>(
         let Err(e) = filled else { return Ok(Loaded { process, plan }) };
         take_back(process, &plan, begun.into_inner(), limits);
         if e.kind() != ErrorKind::Busy || Instant::now() >= give_up {
-            return Err(e.into());
+            return Err(e);
         }
         log::debug!("pid {}: {e}; trying again", process.pid());
         std::thread::sleep(BETWEEN_ATTEMPTS.min(give_up.saturating_duration_since(Instant::now())));

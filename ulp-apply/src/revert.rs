@@ -115,7 +115,9 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     }
     // A context that was in motion during the search is on a thread's stack, or was.
     let check = snapshot.check(own_code(entry))?;
-    let (marked, _) = process.stop(limits.max_stop, &check, |quiet| {
+    // Threads that are slow to stop are no reason to keep the memory for ever.
+    let limits = &Limits { wait: limits.wait.min(LONGEST), ..*limits };
+    let ((), _) = when_quiet(process, &check, limits, |quiet| {
         let now = registry::decode(process, entry.at)?;
         let Some(now) = now.filter(|n| n.state == State::Reverting && n.record == entry.record) else {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
@@ -123,7 +125,7 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
         let (at, words) = registry::state_change(entry.at, State::Freeing, now.generation.wrapping_add(1));
         Ok(quiet.write(at, &words)?)
     })?;
-    marked
+    Ok(())
 }
 
 /// Finishes or takes back what a dead ulp-apply left. Returns what was done, in words, for each patch it was done to.
