@@ -72,9 +72,10 @@ fn check_outcome(laboratory: &Laboratory, patient: &mut Patient, verb: Verb, ran
 /// Back to how it was at the start, with nothing in the way any more.
 fn restore(laboratory: &Laboratory, patient: &mut Patient) -> Result<()> {
     laboratory.run(Verb::Apply, patient)?.expect_code(0)?;
-    laboratory.run(Verb::Revert, patient)?.expect_code(0)?;
+    let reverted = laboratory.run(Verb::Revert, patient)?;
+    reverted.expect_code(0)?;
     ensure_that!(patient.versions()? == OLD, "the functions are not the old ones after the revert");
-    patient.check_as_at_the_start(laboratory)
+    patient.check_as_at_the_start(laboratory).with_context(|| reverted.report())
 }
 
 /// Fails each step of an apply, then of a revert, in turn.
