@@ -231,16 +231,31 @@ fn speak(verbose: bool) {
 
 /// Prints to stdout. Whoever reads may stop reading: that is no error of ours, and no reason to stop half way.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", shown(text));
 }
 
 fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", shown(text));
+}
+
+/// Text that may be shown on a terminal. Names come from packages and from processes, and those of a damaged package or
+/// of a hostile process must not be able to move the cursor, or to turn the reading direction around.
+fn shown(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control() && c != '\n' && c != '\t'
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 fn say_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => say(&text),
+        // As it is: it is for programs, and JSON has its own way to write control characters.
+        Ok(text) => drop(writeln!(std::io::stdout(), "{text}")),
         Err(e) => tell(&format!("error: cannot write the answer: {e}")),
     }
 }
@@ -578,6 +593,18 @@ mod tests {
         check(&["u", "list"], &["u", "list"]);
         check(&["u", "--help"], &["u", "--help"]);
         check(&["u"], &["u"]);
+    }
+
+    #[test]
+    fn what_is_shown_cannot_steer_a_terminal() {
+        for (text, expected) in [
+            ("two\nlines\tand ümlaut", "two\nlines\tand ümlaut"),
+            ("\x1b[2J", "\\u{1b}[2J"),
+            ("a\rb\0", "a\\rb\\u{0}"),
+            ("\u{9b}1m \u{202e}", "\\u{9b}1m \\u{202e}"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod attempt;
 pub mod audit;
+pub mod claim;
 pub mod cli;
 pub mod disk;
 pub mod error;

@@ -4,12 +4,13 @@
 //! addresses, [`Layout::link`] relocates. Pure: whatever is wrong is found here, before the process has been touched.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use std::collections::{BTreeMap, BTreeSet};
 use ulp_arch::{Arch, Formula, LoadBias, RelocRow, RemoteAddr};
 use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, Target};
 
-/// A patch larger than this in memory is no patch.
-const LARGEST: u64 = 1 << 30;
+/// A patch larger than this in memory is no patch: what is read back from a process at once has the same bound.
+const LARGEST: u64 = memory::LARGEST;
 const WORD: u64 = 8;
 
 /// The three runs, in the order in which they lie in memory.

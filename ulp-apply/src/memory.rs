@@ -18,7 +18,7 @@ impl Memory for crate::process::Process {
 }
 
 /// More than any structure read from a process needs; a larger length is a lie.
-const LARGEST: u64 = 64 << 20;
+pub const LARGEST: u64 = 64 << 20;
 
 /// Reads `len` bytes.
 pub fn bytes(memory: &dyn Memory, at: RemoteAddr, len: u64) -> Result<Vec<u8>> {

@@ -121,6 +121,7 @@ pub fn verify<'s>(snapshot: &'s Snapshot<'s>, file: &'s PackageFile) -> Result<V
         ));
     }
     for m in &matches {
+        verify_references(m)?;
         for function in &m.target.functions {
             verify_function(snapshot, m, function)?;
         }
@@ -140,7 +141,7 @@ fn same_name<'s>(snapshot: &Snapshot<'_>, file: &PackageFile, entry: &Entry) -> 
             format!("revert it first: ulp-apply revert {name} --pid {pid}"),
         ));
     }
-    match crate::snapshot::damage(snapshot.process, entry)? {
+    match crate::snapshot::damage(snapshot.process, &snapshot.modules, entry)? {
         None => Ok(Verdict::Already),
         Some(damage) => Err(Error::refused(
             format!("{name} is applied already, but {damage}"),
@@ -169,6 +170,29 @@ fn wrong_build(snapshot: &Snapshot<'_>, target: &Target) -> Error {
         ),
     };
     Error::refused(message, advice).code("E-BUILD-ID")
+}
+
+/// What the patch refers to in its target lies inside the target: new code must not read or jump through the rest of the
+/// process, whatever a package says. The end itself is a place, too (`_end`).
+fn verify_references(m: &Match<'_>) -> Result<()> {
+    let end = m.module.bias.link(m.module.range.1);
+    for reference in &m.target.references {
+        let inside = match &reference.source {
+            Source::Local { addr, size } => {
+                *addr >= m.module.bias.link(m.module.range.0)
+                    && addr.0.checked_add(*size).is_some_and(|past| past <= end.0)
+            }
+            Source::Slot { slot, .. } | Source::TlsSlot { slot, .. } => {
+                m.module.segment(*slot).is_some_and(|s| slot.0.checked_add(8).is_some_and(|past| past <= s.end().0))
+            }
+            Source::Import { .. } | Source::TlsLocalExec { .. } => true,
+        };
+        if !inside {
+            let message = format!("{} is not inside {}, where the patch says it is", reference.symbol, m.module.name);
+            return Err(Error::refused(message, DISAGREES));
+        }
+    }
+    Ok(())
 }
 
 fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) -> Result<()> {

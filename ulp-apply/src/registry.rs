@@ -17,6 +17,9 @@ pub const MAGIC: [u8; 16] = *b"\x7fulp registry\r\n\0";
 const VERSION: u32 = 2;
 /// Magic, version, body length, state, generation, commit word (and four zero bytes), digest.
 pub const HEADER: u64 = 16 + 4 + 4 + 8 + 8 + 8 + 32;
+/// Bytes of memory that the areas of one record, and those of all records of a process, may have: far above any patch, and
+/// little enough to be read and measured.
+const MOST: u64 = 1 << 30;
 /// Longest body; a record with thousands of functions is shorter.
 const LONGEST: u32 = 4 << 20;
 const STATE_AT: u64 = 24;
@@ -297,13 +300,26 @@ pub fn decode(memory: &dyn Memory, at: RemoteAddr) -> Result<Option<Entry>> {
 /// A digest proves no good will: everything a record says is checked for being possible at all.
 fn sane(record: &Record, at: RemoteAddr) -> std::result::Result<(), String> {
     const PAGE: u64 = 4096;
+    // What is shown to people or compared with what they say. A package's texts are as strict.
+    let line = |text: &String| !text.chars().any(char::is_control);
+    let targets_say = record.targets.iter().flat_map(|t| [&t.file, &t.build_id]);
+    let texts = record.cves.iter().chain([&record.digest]).chain(targets_say);
+    let names = record.functions().map(|f| &f.name);
+    if !ulp_format::is_patch_name(&record.name) || !texts.chain(&record.requires).chain(names).all(line) {
+        return Err("its names make no sense".into());
+    }
+    if record.areas().try_fold(0, |sum: u64, a| sum.checked_add(a.len)).is_none_or(|sum| sum > MOST) {
+        return Err("its areas are larger than any patch's".into());
+    }
     let mut last_end = 0;
     let mut areas: Vec<_> = record.targets.iter().flat_map(|t| &t.areas).collect();
     areas.sort_by_key(|a| a.start);
     for area in areas {
         let end = area.start.0.checked_add(area.len).ok_or("an area wraps around")?;
         let aligned = area.start.0.is_multiple_of(PAGE) && area.len.is_multiple_of(PAGE);
-        if !aligned || area.len == 0 || area.start.0 < last_end || area.measured > area.len {
+        // Only data may change: memory whose bytes nothing is known of is not taken for ours.
+        let measured = area.measured <= area.len && (area.sha256.is_some() || area.access == Access::Data);
+        if !aligned || area.len == 0 || area.start.0 < last_end || !measured {
             return Err(format!("its area at {} makes no sense", area.start));
         }
         last_end = end;
@@ -312,7 +328,24 @@ fn sane(record: &Record, at: RemoteAddr) -> std::result::Result<(), String> {
     if home.is_none_or(|a| a.start != at || a.access != Access::Constants) {
         return Err("it does not describe its own memory".into());
     }
+    let mut entries: Vec<_> = record.functions().map(|f| (f.entry.0, f.old.len() as u64)).collect();
+    entries.sort_unstable();
+    let mut free_from = 0;
+    for (start, len) in entries {
+        if start < free_from {
+            return Err("its entries overlap".into());
+        }
+        free_from = start.checked_add(len).ok_or("an entry wraps around")?;
+    }
     for target in &record.targets {
+        let framed = target.frames.is_none_or(|(start, len)| {
+            let end = start.0.checked_add(len);
+            let inside = |a: &Area| a.start <= start && end.is_some_and(|end| end <= a.range().end);
+            target.areas.iter().any(|a| a.access == Access::Constants && inside(a))
+        });
+        if !framed {
+            return Err("its call frame information is not its own".into());
+        }
         for f in &target.functions {
             let code = target.areas.iter().filter(|a| a.access == Access::Code);
             if f.old.is_empty() || f.old.len() != f.jump.len() || f.old.len() > 64 || f.old == f.jump {
@@ -436,14 +469,45 @@ impl TargetRecord {
 pub fn scan(memory: &dyn Memory, mappings: impl IntoIterator<Item = Range<u64>>) -> Result<Vec<Entry>> {
     /// Neighbouring mappings of several patches may have grown together, so every page counts, within reason.
     const PAGES: usize = 4096;
-    let mut found = Vec::new();
+    /// Pages of all mappings together: a process may have more such memory than anybody would want to search.
+    const ALL_PAGES: usize = 1 << 20;
+    let mut left = ALL_PAGES;
+    let mut found: Vec<Entry> = Vec::new();
     for mapping in mappings {
         for page in mapping.step_by(4096).take(PAGES) {
+            left = left.checked_sub(1).ok_or_else(|| {
+                Error::refused(
+                    format!("the process has more than {ALL_PAGES} pages of memory that may hold its patch registry"),
+                    "it cannot be told which patches it has; restart the program with the fix built in",
+                )
+            })?;
             found.extend(decode(memory, RemoteAddr(page))?);
         }
     }
+    apart(&found)?;
     found.sort_by_key(|e| e.record.order);
     Ok(found)
+}
+
+/// No two records can be about the same memory: freeing one would take it from the other.
+fn apart(entries: &[Entry]) -> Result<()> {
+    let hint = "its memory was changed by something else; restart the program at the next occasion";
+    let mut areas: Vec<_> =
+        entries.iter().flat_map(|e| e.record.areas().map(|a| (a.range(), &e.record.name))).collect();
+    areas.sort_by_key(|(range, _)| range.start);
+    for pair in areas.windows(2) {
+        if let [(a, one), (b, other)] = pair
+            && b.start < a.end
+        {
+            let message = format!("the patch registry of the process says that {one} and {other} share memory");
+            return Err(Error::refused(message, hint));
+        }
+    }
+    // They lie apart, so the sum is less than the address space.
+    if areas.iter().map(|(a, _)| a.end - a.start).sum::<u64>() > MOST {
+        return Err(Error::refused("the patch registry of the process has more memory than any patches", hint));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -455,7 +519,10 @@ mod tests {
     const AT: u64 = 0x10000;
 
     fn record() -> Record {
-        let area = |start, access| Area { start: RemoteAddr(start), len: 0x1000, access, sha256: None, measured: 0 };
+        let area = |start, access| {
+            let sha256 = (access != Access::Data).then(|| "00".into());
+            Area { start: RemoteAddr(start), len: 0x1000, access, sha256, measured: 0 }
+        };
         Record {
             name: "fix".into(),
             description: "a fix".into(),
@@ -536,7 +603,7 @@ mod tests {
     #[test]
     fn impossible_records_are_refused_though_their_digest_holds() {
         type Spoil = fn(&mut Record);
-        let cases: [(&str, Spoil); 7] = [
+        let cases: [(&str, Spoil); 15] = [
             ("no target", |r| r.targets.clear()),
             ("not its own memory", |r| r.targets[0].areas[0].start = RemoteAddr(AT + 0x3000)),
             ("overlap", |r| r.targets[0].areas[2].start = RemoteAddr(AT + 0x1000)),
@@ -544,6 +611,14 @@ mod tests {
             ("lengths differ", |r| r.targets[0].functions[0].jump.push(1)),
             ("new code elsewhere", |r| r.targets[0].functions[0].new = RemoteAddr(1)),
             ("odd area", |r| r.targets[0].areas[1].len = 5),
+            ("code without a digest", |r| r.targets[0].areas[1].sha256 = None),
+            ("larger than any patch", |r| r.targets[0].areas[2].len = 1 << 40),
+            ("frames in its data", |r| r.targets[0].frames = Some((RemoteAddr(AT + 0x2000), 64))),
+            ("frames without end", |r| r.targets[0].frames = Some((RemoteAddr(AT + 0x800), u64::MAX))),
+            ("entries that overlap", |r| r.targets[0].functions[1].entry = RemoteAddr(0x5002)),
+            ("an entry that wraps", |r| r.targets[0].functions[0].entry = RemoteAddr(u64::MAX - 1)),
+            ("a name that is none", |r| r.name = "a b".into()),
+            ("a name of two lines", |r| r.targets[0].functions[0].name = "f\ng".into()),
         ];
         for (name, spoil) in cases {
             let mut bad = record();
@@ -629,6 +704,28 @@ mod tests {
         memory.put(AT - 0x1000, bytes);
         let found = scan(&memory, [AT - 0x1000..AT + 0x1000, 0x900000..0x901000]).unwrap();
         assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn records_about_the_same_memory_are_refused() {
+        let shifted = |at: u64| {
+            let mut record = record();
+            record.targets[0].areas.iter_mut().for_each(|a| a.start = a.start.plus(at - AT));
+            record.targets[0].frames = None;
+            record.targets[0].functions.iter_mut().for_each(|f| f.new = f.new.plus(at - AT));
+            record
+        };
+        let scanned = |second: u64, spoil: fn(&mut Record)| {
+            let mut memory = at(page(&record()));
+            let mut other = shifted(second);
+            spoil(&mut other);
+            memory.put(second, page(&other));
+            scan(&memory, [AT..AT + 0x1000, second..second + 0x1000])
+        };
+        assert_eq!(scanned(AT + 0x3000, |_| ()).expect("side by side").len(), 2);
+        assert!(scanned(AT + 0x2000, |_| ()).is_err(), "in the data of the other");
+        let far: fn(&mut Record) = |r| r.targets[0].areas[2].len = (1 << 30) - 0x3000;
+        assert!(scanned(AT + 0x3000, far).is_err(), "each within bounds, and together too large");
     }
 
     proptest! {

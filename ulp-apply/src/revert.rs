@@ -5,6 +5,7 @@
 
 use crate::apply::{Freed, unmap};
 use crate::attempt::{Limits, borrow, when_quiet};
+use crate::claim;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
@@ -32,6 +33,7 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
             format!("revert that one first: ulp-apply revert {} --pid {}", later.record.name, process.pid()),
         ));
     }
+    claim::check(snapshot, entry)?;
     if let Live::Foreign { function, at } = record.live(process)? {
         return Err(crate::plan::foreign(&function, at));
     }
@@ -138,11 +140,13 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
             State::Applied | State::Retired => continue,
             State::Applying | State::Reverting => {}
             State::Freeing => {
+                claim::nothing_leads_in(process, entry)?;
                 unmap(process, &entry.record, limits, Freed::Before)?;
                 done.push(format!("{name}: an ulp-apply died while it gave its memory back; that is done now"));
                 continue;
             }
         }
+        claim::check(snapshot, entry)?;
         match entry.record.live(process)? {
             Live::Foreign { function, at } => return Err(crate::plan::foreign(&function, at)),
             Live::New if entry.record.changed_area(process)?.is_none() => {
@@ -207,6 +211,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         if now.as_ref() != Some(entry) {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
+        claim::nothing_leads_in(process, entry)?;
         let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
         match find_pointer(process, entry, &areas, None, quiet.deadline())? {
             None => {

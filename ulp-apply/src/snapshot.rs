@@ -123,7 +123,12 @@ pub fn lock(process: &Process, wait: Duration) -> Result<Lock<'_>> {
 }
 
 /// Whether the entry jumps and the code are as a complete patch leaves them; else what is wrong, in words.
-pub fn damage(process: &Process, entry: &Entry) -> Result<Option<String>> {
+pub fn damage(process: &Process, modules: &[Module], entry: &Entry) -> Result<Option<String>> {
+    if entry.state.is_active()
+        && let Some(what) = crate::claim::impossible(process.arch(), modules, entry)
+    {
+        return Ok(Some(format!("its record makes no sense: {what}")));
+    }
     match entry.state {
         State::Applied => match entry.record.live(process)? {
             Live::New => {}

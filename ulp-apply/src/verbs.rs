@@ -147,6 +147,8 @@ pub fn list(process: &Process) -> Result<Option<Patched>> {
         }
         entries = registry_of(process, &process.maps()?)?;
     }
-    let patches = entries.iter().map(|e| Ok(Listed::new(e, damage(process, e)?))).collect::<Result<Vec<_>>>()?;
+    let modules = process.modules(&process.maps()?)?;
+    let patches =
+        entries.iter().map(|e| Ok(Listed::new(e, damage(process, &modules, e)?))).collect::<Result<Vec<_>>>()?;
     Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches, tidied }))
 }

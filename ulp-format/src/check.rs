@@ -15,8 +15,8 @@ pub(crate) mod limits {
     pub(crate) const MANIFEST: u64 = 64 << 20;
     /// Loaded sections: with their relocations they stay below the number where ELF needs extended indices.
     pub(crate) const SECTIONS: usize = 16_384;
-    /// Bytes of all loaded sections together: a patch lies within a jump's reach of its target.
-    pub(crate) const MEMORY: u64 = 1 << 30;
+    /// Bytes of all loaded sections together: they are held in memory, written and measured as a whole.
+    pub(crate) const MEMORY: u64 = 48 << 20;
     /// Symbols.
     pub(crate) const SYMBOLS: usize = 1 << 20;
     /// Relocations of all sections together.
