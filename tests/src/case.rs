@@ -348,7 +348,7 @@ enum Moment {
 
 /// All code of the patched files as it is in memory.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Picture(Vec<(u64, Vec<u8>)>);
+pub struct Picture(pub Vec<(u64, Vec<u8>)>);
 
 impl Picture {
     pub fn take(target: &Running, production: &Production) -> Result<Self> {
