@@ -398,6 +398,7 @@ fn check_need(need: Need) -> Result<()> {
     let (there, what) = match need {
         Need::X86_64 => (std::env::consts::ARCH == "x86_64", "an x86_64 machine"),
         Need::Cxx => (run(std::process::Command::new("g++").arg("--version")).is_ok(), "g++"),
+        Need::Musl => (run(std::process::Command::new("musl-gcc").arg("--version")).is_ok(), "musl-gcc"),
         Need::UserNamespace => (user_namespaces_work(), "the right to make namespaces"),
     };
     if !there {

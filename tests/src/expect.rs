@@ -114,6 +114,7 @@ pub struct Has {
 pub enum Need {
     X86_64,
     Cxx,
+    Musl,
     UserNamespace,
 }
 
@@ -222,6 +223,7 @@ fn one(e: &mut Expect, build: &mut Option<Build>, key: &str, value: &str) -> Res
                 e.needs.push(match word {
                     "x86_64" => Need::X86_64,
                     "c++" => Need::Cxx,
+                    "musl" => Need::Musl,
                     "user-namespace" => Need::UserNamespace,
                     _ => bail!("unknown need {word}"),
                 });

@@ -30,6 +30,8 @@ pub struct Elf {
     pub slots: Vec<Slot>,
     pub soname: Option<String>,
     pub needed: Vec<String>,
+    /// Names a dynamic loader (`PT_INTERP`).
+    pub interpreted: bool,
     pub runpath: Vec<String>,
     /// All slots are bound before the program runs.
     pub bind_now: bool,
@@ -126,6 +128,8 @@ pub enum SlotMeaning {
     Jump { symbol: usize },
     /// Data of a library was moved here, into the executable.
     Copy { symbol: usize },
+    /// What the resolver function at this address chose, once and before the program runs.
+    Chosen { resolver: LinkAddr },
     /// Distance from the thread pointer of a symbol, or of this offset in the file's own thread-local storage.
     TpOffset { symbol: Option<usize>, addend: i64 },
 }
@@ -167,6 +171,7 @@ impl Elf {
             slots: Vec::new(),
             soname: None,
             needed: Vec::new(),
+            interpreted: false,
             runpath: Vec::new(),
             bind_now: false,
             symbolic: false,
@@ -174,10 +179,10 @@ impl Elf {
             data: Vec::new(),
         };
         let pie_flag = elf.read_dynamic(&file)?;
-        let interpreted = file.elf_program_headers().iter().any(|p| p.p_type(endian) == elf::PT_INTERP);
+        elf.interpreted = file.elf_program_headers().iter().any(|p| p.p_type(endian) == elf::PT_INTERP);
         elf.kind = match header.e_type(endian) {
             elf::ET_EXEC => Kind::Executable,
-            elf::ET_DYN if pie_flag || interpreted && elf.soname.is_none() => Kind::Pie,
+            elf::ET_DYN if pie_flag || elf.interpreted && elf.soname.is_none() => Kind::Pie,
             elf::ET_DYN => Kind::SharedLibrary,
             _ => return Err(ElfError::NotLinked),
         };
@@ -272,6 +277,11 @@ impl Elf {
         let block = tls.size.checked_next_multiple_of(tls.align.max(1))?;
         let within = addr.0.checked_sub(tls.addr.0).filter(|w| *w <= tls.size)?;
         i64::try_from(within).ok()?.checked_sub(i64::try_from(block).ok()?)
+    }
+
+    /// A program without a loader and without libraries: whatever it calls is inside.
+    pub fn is_static(&self) -> bool {
+        self.kind != Kind::SharedLibrary && !self.interpreted && self.needed.is_empty()
     }
 
     /// Whether another object of the process may define the symbol in this file's stead: only default-visible symbols
@@ -440,6 +450,9 @@ fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
             let meaning = match (r.r_type(endian, false), symbol) {
                 (elf::R_X86_64_TPOFF64, 0) => SlotMeaning::TpOffset { symbol: None, addend },
                 (elf::R_X86_64_TPOFF64, _) => SlotMeaning::TpOffset { symbol: Some(symbol), addend },
+                (elf::R_X86_64_IRELATIVE, 0) => {
+                    SlotMeaning::Chosen { resolver: LinkAddr(u64::try_from(addend).unwrap_or(0)) }
+                }
                 (_, 0) => continue,
                 (elf::R_X86_64_GLOB_DAT, _) => SlotMeaning::Address { symbol },
                 (elf::R_X86_64_JUMP_SLOT, _) => SlotMeaning::Jump { symbol },

@@ -146,6 +146,7 @@ impl Context<'_> {
             _ => Where::Unknown(format!("{} has no counterpart in the linked object", atom.name)),
         };
         match place {
+            Where::At(addr) if self.is_resolver(addr) => self.chosen(user, &atom.name, addr, r, row),
             Where::At(addr) => self.local(atom.name.clone(), addr, atom.size, kind_of(atom.kind)),
             // Nobody used it, so the linker left it out: it comes along.
             Where::Dropped => Ok(Meaning::Own(key)),
@@ -208,10 +209,7 @@ impl Context<'_> {
         match self.linked.global(name) {
             Global::One(_) if self.linked.rebuilt.is_preemptible(name) => self.dynamic(user, name, r, row),
             Global::One(symbol) => match symbol.kind {
-                ElfKind::Ifunc => {
-                    let message = format!("{user} refers to {name}, whose address a resolver chooses");
-                    Err(refusal(Code::Ifunc, name, message, "leave this reference out of the fix"))
-                }
+                ElfKind::Ifunc => self.chosen(user, name, symbol.addr, r, row),
                 ElfKind::Tls => self.thread_local_by_name(user, name, row),
                 _ => {
                     let kind = match symbol.kind {
@@ -230,8 +228,43 @@ impl Context<'_> {
         }
     }
 
+    fn is_resolver(&self, addr: LinkAddr) -> bool {
+        self.linked.rebuilt.at(addr).any(|s| s.kind == ElfKind::Ifunc)
+    }
+
+    /// A call of a function of this file that a resolver chooses, through the slot that holds the choice. In a static
+    /// program that is half of the string functions. Its address is another matter: the file may have a linkage table
+    /// entry that stands for it.
+    fn chosen(&self, user: &str, name: &str, addr: LinkAddr, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
+        let slots = &self.linked.rebuilt.slots;
+        let slot = slots.iter().find(|s| s.meaning == SlotMeaning::Chosen { resolver: addr });
+        let call = r.branch && matches!(row.formula, Formula::PltPcRelative | Formula::GotPcRelative);
+        match slot {
+            Some(slot) if call && r.target_offset == 0 => Ok(Meaning::Outside(Outside {
+                name: name.to_owned(),
+                source: Source::Slot {
+                    slot: slot.addr,
+                    lazy: false,
+                    name: name.to_owned(),
+                    version: None,
+                    object: ObjectKind::Function,
+                },
+                kind: ulp_format::SymbolKind::Function,
+            })),
+            Some(_) => {
+                let message = format!("{user} takes the address of {name}, which a resolver chooses");
+                Err(refusal(Code::Ifunc, name, message, "call it, or leave this reference out of the fix"))
+            }
+            None => {
+                let message =
+                    format!("{user} refers to {name}, which a resolver chooses, and the program has no slot bound to it");
+                Err(refusal(Code::IfuncUnbound, name, message, "use another function"))
+            }
+        }
+    }
+
     fn local(&self, name: String, addr: LinkAddr, size: u64, kind: ulp_format::SymbolKind) -> Result<Meaning, Refusal> {
-        if self.linked.rebuilt.at(addr).any(|s| s.kind == ElfKind::Ifunc) {
+        if self.is_resolver(addr) {
             let message = format!("the address of {name} is what a resolver chose");
             return Err(refusal(Code::Ifunc, &name, message, "leave this reference out of the fix"));
         }
@@ -276,14 +309,15 @@ impl Context<'_> {
             } else {
                 format!(" (not found on this machine: {})", missing.join(", "))
             };
-            let message =
-                format!("{user} refers to {name}, which neither the program nor a library it needs defines{also}");
-            return Err(refusal(
-                Code::Unresolved,
-                name,
-                message,
-                "a patch cannot load libraries; use what the program has",
-            ));
+            let (message, advice) = if elf.is_static() {
+                let message = format!("{user} refers to {name}, which the linker did not put into this static program");
+                (message, "use a function that the program holds, or add the source of this one to the fix")
+            } else {
+                let message =
+                    format!("{user} refers to {name}, which neither the program nor a library it needs defines{also}");
+                (message, "a patch cannot load libraries; use what the program has")
+            };
+            return Err(refusal(Code::Unresolved, name, message, advice));
         };
         let ifunc = !defined_here && export.as_ref().is_some_and(|e| e.kind == ElfKind::Ifunc);
         if export.as_ref().is_some_and(|e| e.kind == ElfKind::Tls) && !defined_here {

@@ -1,0 +1,10 @@
+// The linker took into a static program what it needed, and the fix needs something else (A).
+#include "ask.h"
+
+NOINLINE int measured(const char *text) { return text[0]; }
+
+void answer(const char *question) {
+    char copy[64] = "";
+    strncat(copy, question, sizeof copy - 1);
+    printf("%d %zu\n", measured(copy), strlen(copy) + (strchr(copy, 'b') ? 1 : 0));
+}
