@@ -256,8 +256,9 @@ impl Context<'_> {
                 Err(refusal(Code::Ifunc, name, message, "call it, or leave this reference out of the fix"))
             }
             None => {
-                let message =
-                    format!("{user} refers to {name}, which a resolver chooses, and the program has no slot bound to it");
+                let message = format!(
+                    "{user} refers to {name}, which a resolver chooses, and the program has no slot bound to it"
+                );
                 Err(refusal(Code::IfuncUnbound, name, message, "use another function"))
             }
         }
