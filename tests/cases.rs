@@ -4,12 +4,13 @@
 //! Folders under `tests/selftest` hold cases that must fail: a harness that lets a wrong expectation pass proves nothing.
 
 use anyhow::{Context, Result};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use std::path::Path;
 use std::process::ExitCode;
 use ulp_tests::CannotRun;
 use ulp_tests::case::{folders, run_case};
 use ulp_tests::expect::parse;
+use ulp_tests::verdict;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -31,16 +32,6 @@ fn trials() -> Result<Vec<Trial>> {
         trials.push(Trial::ignorable_test(format!("selftest::{name}"), move || verdict(must_fail(&folder))));
     }
     Ok(trials)
-}
-
-fn verdict(result: Result<()>) -> Result<Completion, Failed> {
-    match result {
-        Ok(()) => Ok(Completion::Completed),
-        Err(error) => match error.downcast_ref::<CannotRun>() {
-            Some(CannotRun(reason)) => Ok(Completion::ignored_with(reason.clone())),
-            None => Err(Failed::from(format!("{error:#}"))),
-        },
-    }
 }
 
 /// A case with a wrong expectation must fail, and for the reason that its `fails:` line gives.

@@ -36,3 +36,28 @@ impl std::fmt::Display for CannotRun {
 }
 
 impl std::error::Error for CannotRun {}
+
+/// What a test runner says of a result: a test that cannot run here is ignored, with its reason, and never passed.
+pub fn verdict(result: anyhow::Result<()>) -> Result<libtest_mimic::Completion, libtest_mimic::Failed> {
+    match result {
+        Ok(()) => Ok(libtest_mimic::Completion::Completed),
+        Err(error) => match error.downcast_ref::<CannotRun>() {
+            Some(CannotRun(reason)) => Ok(libtest_mimic::Completion::ignored_with(reason.clone())),
+            None => Err(libtest_mimic::Failed::from(format!("{error:#}"))),
+        },
+    }
+}
+
+/// `main` of a test program without the standard harness, some of whose tests may not be able to run on a machine.
+#[macro_export]
+macro_rules! main_of_tests {
+    ($($test:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            let arguments = libtest_mimic::Arguments::from_args();
+            let tests = vec![
+                $(libtest_mimic::Trial::ignorable_test(stringify!($test), || $crate::verdict($test()))),+
+            ];
+            libtest_mimic::run(&arguments, tests).exit_code()
+        }
+    };
+}

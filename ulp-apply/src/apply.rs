@@ -9,7 +9,9 @@ use crate::plan::Plan;
 use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Timings};
 use crate::registry::{self, Access, Live, MAGIC, Record, State, TargetRecord};
 use crate::snapshot::Snapshot;
+use crate::snapshot::{PAGE, page_of};
 use crate::switch::{self, Bytes, Done, Stopped};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use ulp_arch::RemoteAddr;
@@ -22,6 +24,29 @@ pub struct Loaded<'p> {
 
 /// Between two attempts to find a thread that can map memory.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+
+/// What the kernel needs on top of a patch's own pages: page tables, and what the process itself may ask for meanwhile.
+const SPARE: u64 = 256 << 10;
+
+/// Refuses when the patch would bring the process' memory group to its limit, where the kernel ends a process.
+pub fn refuse_without_room(process: &Process, plan: &Plan) -> Result<()> {
+    let Some(room) = process.memory_room() else { return Ok(()) };
+    let own: u64 = plan.loads.iter().map(|l| l.bytes.len() as u64).sum();
+    let entries: BTreeSet<u64> = plan.record.functions().map(|f| page_of(f.entry)).collect();
+    let needed = own.saturating_add(entries.len() as u64 * PAGE).saturating_add(SPARE);
+    if needed <= room.bytes {
+        return Ok(());
+    }
+    let (needed, left) = (needed >> 10, room.bytes >> 10);
+    let group = room.group.display();
+    Err(Error::refused(
+        format!(
+            "the patch needs {needed} KiB, and the memory group {group} of process {} has {left} KiB left",
+            process.pid()
+        ),
+        "raise the group's limit: at the limit the kernel would end a process of the group",
+    ))
+}
 
 /// Maps and fills the patch's memory. On an error nothing of it is left.
 pub fn load<'p>(

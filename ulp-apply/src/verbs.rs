@@ -46,6 +46,7 @@ pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bo
             return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
         }
         let done = Outcome { warnings, ..Outcome::of(Status::Applied, &plan.record) };
+        apply::refuse_without_room(process, &plan)?;
         match apply::load(process, plan, limits) {
             Ok(loaded) => {
                 let timings = loaded.switch(&check, limits)?;

@@ -155,8 +155,14 @@ pub enum Error {
     SeccompUnreadable { pid: i32, source: std::io::Error },
     #[error("{call} in process {pid} failed: {source}{}", if is_access(.source) { " (SELinux's execmem, perhaps)" } else { "" })]
     Call { pid: i32, call: &'static str, source: std::io::Error },
-    #[error("no free address space of {size} bytes within reach of {near}")]
+    #[error(
+        "no free address space of {size} bytes near the code at {near}; the process has mapped or reserved all that its code can reach, so it cannot be patched while it runs"
+    )]
     NoRoom { size: u64, near: RemoteAddr },
+    #[error(
+        "process {pid} may not map more memory; it is at its RLIMIT_AS (see prlimit --pid {pid}), at vm.max_map_count, or the machine has none left: raise the limit and try again"
+    )]
+    NoMemory { pid: i32 },
     #[error("cannot read {len} bytes at {addr}: {source}")]
     Read { addr: RemoteAddr, len: usize, source: std::io::Error },
     #[error("cannot write {len} bytes at {addr}: {source}")]
@@ -200,6 +206,7 @@ impl Error {
             | Self::NoPadding { .. }
             | Self::Seccomp { .. }
             | Self::SeccompUnreadable { .. }
+            | Self::NoMemory { .. }
             | Self::NoRoom { .. } => ErrorKind::Refused,
             Self::Call { source, .. } if is_access(source) => ErrorKind::Refused,
             Self::Call { .. }

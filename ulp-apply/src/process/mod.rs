@@ -11,6 +11,7 @@
 //! still holds. Errors change nothing, and threads go on as if they had not been stopped.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod cgroup;
 mod error;
 mod maps;
 mod module;
@@ -24,6 +25,7 @@ mod sys;
 mod task;
 mod unwind;
 
+pub use cgroup::Room;
 pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
 pub use maps::{Mapping, Maps, Wish};
 pub use module::{Dynamic, Module, Role, Segment, Tls};

@@ -235,7 +235,11 @@ impl<'a> Remote<'a> {
     pub fn map(&mut self, addr: RemoteAddr, len: u64, protection: Protection) -> Result<(), Error> {
         // MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
         const FLAGS: u64 = 0x2 | 0x20 | 0x10_0000;
-        let got = self.call(Call::Mmap, "mmap", [addr.0, len, protection.bits(), FLAGS, u64::MAX, 0])?;
+        let mapped = self.call(Call::Mmap, "mmap", [addr.0, len, protection.bits(), FLAGS, u64::MAX, 0]);
+        let got = mapped.map_err(|e| match e {
+            Error::Call { pid, source, .. } if source.raw_os_error() == Some(libc::ENOMEM) => Error::NoMemory { pid },
+            other => other,
+        })?;
         if got == addr.0 {
             return Ok(());
         }
