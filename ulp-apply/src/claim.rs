@@ -21,9 +21,18 @@ pub fn check(snapshot: &Snapshot<'_>, entry: &Entry) -> Result<()> {
     }
 }
 
-/// What is wrong with the record's entries, in words.
+/// Whether the file that a part of a patch is for is still where it was: a library may have been unloaded since.
+pub fn is_loaded(modules: &[Module], target: &TargetRecord) -> bool {
+    module_of(modules, target).is_some()
+}
+
+fn module_of<'m>(modules: &'m [Module], target: &TargetRecord) -> Option<&'m Module> {
+    modules.iter().find(|m| m.bias == target.bias && m.build_id.as_deref() == Some(target.build_id.as_str()))
+}
+
+/// What is wrong with the record's entries, in words. Entries of a file that is not loaded any more are nobody's.
 pub fn impossible(arch: &dyn Arch, modules: &[Module], entry: &Entry) -> Option<String> {
-    entry.record.targets.iter().find_map(|target| {
+    entry.record.targets.iter().filter(|target| is_loaded(modules, target)).find_map(|target| {
         let wrong = |f: &FunctionRecord| Some(format!("{} {}", f.name, possible(arch, modules, target, f).err()?));
         target.functions.iter().find_map(wrong)
     })
@@ -53,8 +62,7 @@ fn possible(
     target: &TargetRecord,
     f: &FunctionRecord,
 ) -> std::result::Result<(), &'static str> {
-    let is_it = |m: &&Module| m.bias == target.bias && m.build_id.as_deref() == Some(target.build_id.as_str());
-    let module = modules.iter().find(is_it).ok_or("is in a file that is not loaded there")?;
+    let module = module_of(modules, target).ok_or("is in a file that is not loaded there")?;
     let last = f.entry.plus((f.old.len() as u64).saturating_sub(1));
     if !module.executes(f.entry) || !module.executes(last) {
         return Err("is no code of its file");

@@ -561,7 +561,6 @@ fn verify(args: &VerifyArgs) -> Result<u8> {
         tell(&format!("error: {} in {} ({}): {damage}", l.name, p.pid, p.command));
     }
     if bad > 0 {
-        tell("  something else changes this process; restart the program at the next occasion");
         return Ok(Class::Failed.exit_code());
     }
     if !args.json {

@@ -143,10 +143,7 @@ fn same_name<'s>(snapshot: &Snapshot<'_>, file: &PackageFile, entry: &Entry) -> 
     }
     match crate::snapshot::damage(snapshot.process, &snapshot.modules, entry)? {
         None => Ok(Verdict::Already),
-        Some(damage) => Err(Error::refused(
-            format!("{name} is applied already, but {damage}"),
-            "find out who else changes this process; restart the program at the next occasion",
-        )),
+        Some(damage) => Err(Error::refused(format!("{name} is applied already, but {damage}"), "nothing was changed")),
     }
 }
 
@@ -327,6 +324,9 @@ impl<'s> Verified<'s> {
         self.file.package.manifest.atomic
             && all().count() > 1
             && all().filter(|f| f.gate.is_none()).count() <= 1
+            // Gates that ask an entry must go when its file goes.
+            && (self.matches.iter().all(|m| m.target.functions.iter().all(|f| f.gate.is_some()))
+                || self.matches.windows(2).all(|w| matches!(w, [a, b] if a.module.bias == b.module.bias)))
             // A jump across two pages is two writes, and cannot be what decides.
             && self.records().iter().flatten().all(|f| f.gate.is_some() || f.in_one_page())
     }

@@ -409,6 +409,19 @@ impl Record {
         self.targets.iter().flat_map(|t| &t.areas)
     }
 
+    /// The record of some of the targets alone. A commit word that is an entry of another one is left out with it.
+    pub fn only(&self, wanted: impl FnMut(&TargetRecord) -> bool) -> Self {
+        let mut part = self.clone();
+        let mut wanted = wanted;
+        let (kept, gone): (Vec<_>, Vec<_>) = part.targets.into_iter().partition(|t| wanted(t));
+        part.targets = kept;
+        let lost = |c: &CommitRecord| {
+            gone.iter().flat_map(|t| &t.functions).flat_map(FunctionRecord::commits).any(|g| g.at == c.at)
+        };
+        part.commit = part.commit.filter(|c| !lost(c));
+        part
+    }
+
     /// Whether the commit word says that the functions are new; `None` where there is none.
     pub fn committed(&self, memory: &dyn Memory) -> Result<Option<bool>> {
         let Some(commit) = &self.commit else { return Ok(None) };

@@ -9,7 +9,7 @@ use crate::claim;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
-use crate::registry::{self, Access, Entry, Live, State};
+use crate::registry::{self, Access, Entry, FunctionRecord, Live, Record, State, TargetRecord};
 use crate::snapshot::{Snapshot, own_code};
 use crate::switch::{self, Bytes, Done, Stopped};
 use std::ops::Range;
@@ -34,19 +34,26 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         ));
     }
     claim::check(snapshot, entry)?;
-    if let Live::Foreign { function, at } = record.live(process)? {
+    // A library that was unloaded, and one that was loaded anew where it was, have no jump of ours.
+    let is_old = |target: &TargetRecord| {
+        let now = |f: &FunctionRecord| memory::bytes(process, f.entry, f.old.len() as u64);
+        target.functions.iter().all(|f| now(f).is_ok_and(|now| now == f.old))
+    };
+    let loaded = record.only(|target| claim::is_loaded(&snapshot.modules, target) && !is_old(target));
+    if let Live::Foreign { function, at } = loaded.live(process)? {
         return Err(crate::plan::foreign(&function, at));
     }
     let check = snapshot.check(own_code(entry))?;
     let (stacks, timings) = when_quiet(process, &check, limits, |quiet| {
-        put_back(process, quiet, entry)?;
+        put_back(process, quiet, entry, &loaded)?;
         Ok(quiet.stack_tops().to_vec())
     })?;
     Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, &stacks, limits) }))
 }
 
-/// Under the stop: the record says what is going on, the old bytes go back, the record says it is done.
-fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
+/// Under the stop: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
+/// of the record whose files are still there.
+fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry, loaded: &Record) -> Result<()> {
     let now = registry::decode(process, entry.at)?;
     if now.as_ref() != Some(entry) {
         return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
@@ -56,7 +63,7 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
         Ok(quiet.write(at, &words)?)
     };
     state(State::Reverting, 1)?;
-    let switch = || switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Old);
+    let switch = || switch::all(&Stopped { process, quiet }, loaded, Bytes::Old);
     let switched = match switch() {
         // Once more: from here on the way back is the same.
         Ok(Done::ThroughGates(_)) => switch(),
@@ -67,7 +74,7 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry) -> Result<()> {
         // The old functions run, and entries still lead through the gates: it stays half done.
         Ok(Done::ThroughGates(e)) => return Err(e.while_trying("reverted, but some entries go through gates")),
         Err(e) => {
-            if !matches!(entry.record.live(process), Ok(Live::Gated { .. }) | Err(_)) {
+            if !matches!(loaded.live(process), Ok(Live::Gated { .. }) | Err(_)) {
                 state(entry.state, 2)?;
             }
             return Err(e);

@@ -122,21 +122,45 @@ pub fn lock(process: &Process, wait: Duration) -> Result<Lock<'_>> {
     Ok(process.lock(wait)?)
 }
 
-/// Whether the entry jumps and the code are as a complete patch leaves them; else what is wrong, in words.
+/// What to do when somebody else's hand was seen.
+const FOREIGN: &str =
+    "; something else changes this process, so find out what, and restart the program at the next occasion";
+
+/// Whether the entry jumps and the code are as a complete patch leaves them; else what is wrong and what to do, in words.
 pub fn damage(process: &Process, modules: &[Module], entry: &Entry) -> Result<Option<String>> {
     if entry.state.is_active()
         && let Some(what) = crate::claim::impossible(process.arch(), modules, entry)
     {
-        return Ok(Some(format!("its record makes no sense: {what}")));
+        return Ok(Some(format!("its record makes no sense: {what}{FOREIGN}")));
+    }
+    let unloaded = entry.record.targets.iter().find(|t| !crate::claim::is_loaded(modules, t));
+    if let (State::Applied, Some(target)) = (entry.state, unloaded) {
+        let file = &target.file;
+        return Ok(Some(format!(
+            "{file} was unloaded since; revert the patch, and apply it again when {file} is back"
+        )));
+    }
+    let targets = &entry.record.targets;
+    let second = |m: &&Module| {
+        let mut same = targets.iter().filter(|t| m.build_id.as_deref() == Some(t.build_id.as_str())).peekable();
+        same.peek().is_some() && same.all(|t| t.bias != m.bias)
+    };
+    if let (State::Applied, Some(module)) = (entry.state, modules.iter().find(second)) {
+        let file = &module.name;
+        return Ok(Some(format!(
+            "a second copy of {file} was loaded since; revert the patch, and apply it again to both"
+        )));
     }
     match entry.state {
         State::Applied => match entry.record.live(process)? {
             Live::New => {}
             Live::Foreign { function, at } => {
-                return Ok(Some(format!("the entry of {function} at {at} was changed by something else")));
+                return Ok(Some(format!("the entry of {function} at {at} was changed{FOREIGN}")));
             }
             Live::Gated { .. } => return Ok(Some("some of its entries go through gates".into())),
-            Live::Old | Live::Mixed => return Ok(Some("its entry jumps are gone".into())),
+            Live::Old | Live::Mixed => {
+                return Ok(Some("its entry jumps are gone, as after a library was loaded anew; revert the patch, and apply it again".into()));
+            }
         },
         // Its entries may belong to a later patch; only what it keeps matters.
         State::Retired => {}
@@ -147,7 +171,7 @@ pub fn damage(process: &Process, modules: &[Module], entry: &Entry) -> Result<Op
             return Ok(Some("an ulp-apply died while it worked on it; the next one tidies up".into()));
         }
     }
-    Ok(entry.record.changed_area(process)?.map(|a| format!("its {} bytes at {} were changed", a.len, a.start)))
+    Ok(entry.record.changed_area(process)?.map(|a| format!("its {} bytes at {} were changed{FOREIGN}", a.len, a.start)))
 }
 
 /// The address of the page that holds `addr`.
