@@ -91,6 +91,7 @@ impl Arch for Aarch64 {
             Call::Munmap => 215,
             Call::Mmap => 222,
             Call::Mprotect => 226,
+            Call::SignalAction => 134,
         }
     }
     fn stub_len(&self) -> usize {

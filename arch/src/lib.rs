@@ -46,6 +46,8 @@ pub enum Call {
     Munmap,
     /// `mprotect(addr, length, prot)`
     Mprotect,
+    /// `rt_sigaction(signal, new, old, 8)`
+    SignalAction,
 }
 
 /// A self-restoring system call stub: if the tracer dies, the code in it puts the thread back by itself.
@@ -279,6 +281,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn sp(&self, regs: &Regs) -> u64;
     /// Thread pointer, where it is part of the general registers.
     fn thread_pointer(&self, regs: &Regs) -> Option<u64>;
+    /// By how many bits glibc rotates a pointer to the left after it has disguised it with its guard.
+    fn pointer_rotation(&self) -> u32 {
+        0
+    }
     /// Bytes below the stack pointer that belong to the running function.
     fn red_zone(&self) -> u64;
     /// The general register word that holds DWARF register `reg`, `None` when it has no slot.

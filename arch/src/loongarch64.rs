@@ -94,6 +94,7 @@ impl Arch for LoongArch64 {
             Call::Munmap => 215,
             Call::Mmap => 222,
             Call::Mprotect => 226,
+            Call::SignalAction => 134,
         }
     }
     fn stub_len(&self) -> usize {

@@ -285,6 +285,10 @@ impl Arch for X86_64 {
     fn thread_pointer(&self, regs: &Regs) -> Option<u64> {
         Some(regs.words[FS_BASE])
     }
+    fn pointer_rotation(&self) -> u32 {
+        // glibc's PTR_MANGLE: xor %fs:0x30,reg; rol $0x11,reg
+        17
+    }
     fn red_zone(&self) -> u64 {
         128
     }
@@ -303,6 +307,7 @@ impl Arch for X86_64 {
             Call::Mmap => 9,
             Call::Mprotect => 10,
             Call::Munmap => 11,
+            Call::SignalAction => 13,
         }
     }
     fn stub_len(&self) -> usize {

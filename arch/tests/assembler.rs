@@ -368,7 +368,13 @@ fn the_cure_is_for_listed_calls_with_eintr_alone() {
         assert!(!x86_64().cure_eintr(&mut other));
         assert_eq!(other, stopped(call, -11));
     }
-    for (call, name) in [(Call::Mmap, "mmap"), (Call::Munmap, "munmap"), (Call::Mprotect, "mprotect")] {
+    let calls = [
+        (Call::Mmap, "mmap"),
+        (Call::Munmap, "munmap"),
+        (Call::Mprotect, "mprotect"),
+        (Call::SignalAction, "rt_sigaction"),
+    ];
+    for (call, name) in calls {
         assert_eq!(x86_64().call_number(call), number(name));
     }
 }

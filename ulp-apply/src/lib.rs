@@ -18,6 +18,7 @@ pub mod process;
 pub mod registry;
 pub mod report;
 pub mod revert;
+pub mod search;
 pub mod snapshot;
 pub mod switch;
 pub mod symbols;

@@ -573,8 +573,18 @@ impl<'s> Verified<'s> {
                 .iter()
                 .zip(&fresh.targets)
                 .all(|(a, b)| (&a.build_id, a.bias, a.functions.len()) == (&b.build_id, b.bias, b.functions.len()));
+        // The program may have unmapped it, or changed its protection, or mapped something else there since.
+        let there = kept.areas().all(|area| {
+            let protection = area.access.protection();
+            let (w, x) = (protection == Protection::ReadWrite, protection == Protection::ReadExec);
+            let range = area.range();
+            self.snapshot
+                .maps
+                .covers(range.start, range.end, |m| m.read && m.inode == 0 && !m.shared && (m.write, m.exec) == (w, x))
+        });
         // A commit word that says new while no patch is applied is nobody's doing that we know of.
         if !same
+            || !there
             || kept.committed(self.snapshot.process)? == Some(true)
             || kept.changed_area(self.snapshot.process)?.is_some()
         {

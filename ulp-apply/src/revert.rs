@@ -10,11 +10,10 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
 use crate::registry::{self, Access, Entry, FunctionRecord, Live, Record, State, TargetRecord};
+use crate::search::{self, Where};
 use crate::snapshot::{Snapshot, own_code};
 use crate::switch::{self, Bytes, Done, Stopped};
-use std::ops::Range;
 use std::time::{Duration, Instant};
-use ulp_arch::RemoteAddr;
 
 /// What became of a patch's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +114,8 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     const LONGEST: Duration = Duration::from_secs(5);
     let process = snapshot.process;
     let codes = entry.record.areas().filter(|a| a.access == Access::Code).map(|a| a.range());
-    if let Some(at) = find_pointer(process, entry, &codes.collect::<Vec<_>>(), Some(stacks), Instant::now() + LONGEST)?
-    {
+    let (codes, deadline) = (codes.collect::<Vec<_>>(), Instant::now() + LONGEST);
+    if let Some(at) = search::pointer(process, entry, &codes, Where::Writable(stacks), deadline)? {
         return Err(Error::busy(
             format!("memory at {at} points into its code, as that of a coroutine waiting inside would"),
             "it does no harm; give it back another time with ulp-apply revert --purge",
@@ -212,6 +211,8 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         at_start: true,
         at_end: true,
     }));
+    let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
+    search::kernel(process, &areas, limits)?;
     let check = snapshot.check(suspects)?;
     let ((), timings) = when_quiet(process, &check, limits, |quiet| {
         let now = registry::decode(process, entry.at)?;
@@ -219,8 +220,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
         claim::nothing_leads_in(process, entry)?;
-        let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
-        match find_pointer(process, entry, &areas, None, quiet.deadline())? {
+        match search::pointer(process, entry, &areas, Where::Everything, quiet.deadline())? {
             None => {
                 let generation = entry.generation.wrapping_add(1);
                 let (at, words) = registry::state_change(entry.at, State::Freeing, generation);
@@ -236,48 +236,4 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         Ok(()) => Ok(timings),
         Err(e) => Err(e.into()),
     }
-}
-
-/// The first place in writable memory, the patch's own apart, that holds an address in `areas`. Given the thread
-/// pointers, it leaves out the threads' stacks: what is live there a stop has looked at, the rest is what old calls left behind.
-fn find_pointer(
-    process: &Process,
-    entry: &Entry,
-    areas: &[Range<u64>],
-    stacks: Option<&[u64]>,
-    deadline: Instant,
-) -> Result<Option<RemoteAddr>> {
-    /// Read at once; neighbouring pieces overlap by seven bytes, so that a word across their border is seen.
-    const PIECE: u64 = 1 << 20;
-    let low = areas.iter().map(|a| a.start).min().unwrap_or(0);
-    let high = areas.iter().map(|a| a.end).max().unwrap_or(0);
-    let points_in = |word: &[u8]| {
-        let value = word.try_into().map_or(0, u64::from_le_bytes);
-        low <= value && value < high && areas.iter().any(|a| a.contains(&value))
-    };
-    for mapping in process.maps()?.iter().filter(|m| m.write && m.read) {
-        let first_stack = stacks.is_some() && mapping.name == "[stack]";
-        if first_stack || entry.record.areas().any(|a| a.range().contains(&mapping.start)) {
-            continue;
-        }
-        // The C libraries keep a thread's descriptor at the top of its stack.
-        let inside = |tp: &&u64| mapping.name.is_empty() && (mapping.start..mapping.end).contains(*tp);
-        let own = stacks.unwrap_or_default().iter().filter(inside);
-        let mut at = own.max().map_or(mapping.start, |tp| tp & !7);
-        while at < mapping.end {
-            if Instant::now() >= deadline {
-                return Err(Error::busy(
-                    "the process has more memory than can be searched in the time",
-                    "give it a longer --max-stop",
-                ));
-            }
-            let len = PIECE.min(mapping.end - at);
-            let bytes = memory::bytes(process, RemoteAddr(at), (len + 7).min(mapping.end - at))?;
-            if let Some(i) = bytes.windows(8).position(points_in) {
-                return Ok(Some(RemoteAddr(at).plus(i as u64)));
-            }
-            at += len;
-        }
-    }
-    Ok(None)
 }

@@ -13,6 +13,7 @@
 
 mod cgroup;
 mod error;
+mod kept;
 mod maps;
 mod module;
 mod pulse;

@@ -254,6 +254,13 @@ impl<'a> Remote<'a> {
         self.call(Call::Munmap, "munmap", [addr.0, len, 0, 0, 0, 0]).map(drop)
     }
 
+    /// What handles a signal: the process writes the answer, a `struct sigaction`, to `room`.
+    pub fn handler(&mut self, signal: u64, room: RemoteAddr) -> Result<RemoteAddr, Error> {
+        self.call(Call::SignalAction, "rt_sigaction", [signal, 0, room.0, 8, 0, 0])?;
+        // The handler is its first word on every architecture.
+        self.process.read_u64(room).map(RemoteAddr)
+    }
+
     /// Writes memory. Only for memory that no thread of the program uses yet: nothing but one thread is stopped.
     pub fn write(&mut self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
         let tid = self.borrow()?.tid;

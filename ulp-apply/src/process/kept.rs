@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What the kernel keeps for a process and tells about: words that the program gave it with a timer or an epoll entry and will get
+//! back, the signals it handles, and which pages of its memory are its own. Also the C library's pointer guard, which the
+//! kernel gave the program at its start.
+
+use super::error::Error;
+use super::{Process, sys, task};
+use std::io;
+use std::ops::Range;
+use ulp_arch::RemoteAddr;
+
+const AT_RANDOM: u64 = 25;
+const PAGE: u64 = 4096;
+/// `/proc/PID/pagemap`: the page is there; it is swapped out; it is a file's page, or shared memory's.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const FILE: u64 = 1 << 61;
+
+impl Process {
+    /// Words that come back to the program from the kernel, each with where it is kept. An error where the kernel keeps
+    /// some that it does not tell.
+    pub fn kept_words(&self) -> Result<Vec<(String, u64)>, Error> {
+        let path = format!("/proc/{}/timers", self.pid);
+        let timers = sys::read_file(path.as_ref()).map_err(|source| Error::Proc { path, source })?;
+        let mut words = timer_words(&String::from_utf8_lossy(&timers));
+        let path = format!("/proc/{}/fdinfo", self.pid);
+        for fd in sys::names_in(path.as_ref()).map_err(|source| Error::Proc { path: path.clone(), source })? {
+            let path = format!("{path}/{fd}");
+            let text = match sys::read_file(path.as_ref()) {
+                Ok(text) => text,
+                // Closed meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(Error::Proc { path, source }),
+            };
+            let text = String::from_utf8_lossy(&text);
+            // An io_uring holds words of calls that are under way, and does not tell them.
+            if text.contains("SqMask:") {
+                let source = io::Error::other("an io_uring may hold addresses that it does not tell");
+                return Err(Error::Proc { path, source });
+            }
+            words.extend(epoll_words(&text).map(|word| (format!("epoll, descriptor {fd}"), word)));
+        }
+        Ok(words)
+    }
+
+    /// The signals for which the program has a handler.
+    pub fn caught_signals(&self) -> Result<Vec<u64>, Error> {
+        let text = task::read_file(self.pid, task::living(self.pid)?, "status")?;
+        let mask = text.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        let path = || format!("/proc/{}/status", self.pid);
+        let mask = mask.ok_or_else(|| Error::Proc { path: path(), source: io::ErrorKind::InvalidData.into() })?;
+        Ok((1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0).collect())
+    }
+
+    /// With what glibc disguises function pointers that it keeps: the second word of the random bytes at the start.
+    pub fn pointer_guard(&self) -> Option<u64> {
+        let (_, random) = self.auxv.iter().find(|(key, _)| *key == AT_RANDOM)?;
+        self.read_u64(RemoteAddr(random.checked_add(8)?)).ok().filter(|guard| *guard != 0)
+    }
+
+    /// The pages of a private mapping that are there, as ranges; with `file`, only those that are no longer the file's.
+    /// `None` where the kernel does not tell.
+    pub fn resident(&self, range: Range<u64>, file: bool) -> Option<Vec<Range<u64>>> {
+        /// Entries read at once.
+        const CHUNK: u64 = 1 << 16;
+        let pagemap = task::open(self.pid, "pagemap")?;
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let (mut page, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
+        while page < end {
+            let count = CHUNK.min(end - page);
+            let mut entries = vec![0; usize::try_from(count * 8).ok()?];
+            sys::read_at(&pagemap, &mut entries, page * 8).ok()?;
+            for (entry, number) in entries.chunks_exact(8).zip(page..) {
+                let entry = u64::from_le_bytes(entry.try_into().ok()?);
+                let own = entry & (PRESENT | SWAPPED) != 0 && !(file && entry & FILE != 0);
+                let (start, stop) = ((number * PAGE).max(range.start), ((number + 1) * PAGE).min(range.end));
+                match found.last_mut().filter(|last| own && last.end == start) {
+                    Some(last) => last.end = stop,
+                    None if own => found.push(start..stop),
+                    None => {}
+                }
+            }
+            page += count;
+        }
+        Some(found)
+    }
+}
+
+/// The values of timers: `signal: 14/00007ffc00001234`.
+fn timer_words(text: &str) -> Vec<(String, u64)> {
+    let word = |line: &str| u64::from_str_radix(line.strip_prefix("signal:")?.split_once('/')?.1.trim(), 16).ok();
+    text.lines().filter_map(word).map(|word| ("a timer's value".to_owned(), word)).collect()
+}
+
+/// The values of epoll entries: `tfd: 5 events: 19 data: 7f0012345678 pos:0 ino:1 sdev:1`.
+fn epoll_words(text: &str) -> impl Iterator<Item = u64> {
+    let word = |line: &str| {
+        let data = line.strip_prefix("tfd:")?.split_once("data:")?.1;
+        u64::from_str_radix(data.split_ascii_whitespace().next()?, 16).ok()
+    };
+    text.lines().filter_map(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_texts_are_read() {
+        let timers = "ID: 0\nsignal: 10/00005555deadbeef\nnotify: signal/pid.77\nClockID: 1\nID: 1\nsignal: 32/0\n";
+        let words: Vec<_> = timer_words(timers).into_iter().map(|(_, word)| word).collect();
+        assert_eq!(words, [0x5555_dead_beef, 0]);
+        let epoll =
+            "pos:\t0\nflags:\t02\ntfd:        4 events:       19 data:     5555cafe0010  pos:0 ino:43d sdev:e\n";
+        assert_eq!(epoll_words(epoll).collect::<Vec<_>>(), [0x5555_cafe_0010]);
+        assert_eq!(epoll_words("data: 12\ntfd: data").count(), 0);
+    }
+
+    #[test]
+    fn our_own_kept_words_and_pages() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let process = Process::open(own).expect("ourselves");
+        process.kept_words().expect("readable");
+        process.caught_signals().expect("readable");
+        let stack = 1u8;
+        let at = (&raw const stack) as u64;
+        let page = at & !(PAGE - 1);
+        let range = page..page + PAGE;
+        let found = process.resident(range.clone(), false).expect("our own pagemap");
+        assert_eq!(found, Vec::from([range]), "what is in use is there");
+    }
+}
