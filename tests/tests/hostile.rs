@@ -337,7 +337,13 @@ fn records_that_point_a_revert_at_other_memory() -> Result<()> {
             })?;
             let reverts = all.iter().filter(|(verb, _)| verb.starts_with("revert false"));
             for (verb, ran) in reverts {
-                ensure_that!(ran.code != Some(0), "{what}, state {state}: {verb} believed it\n{}", ran.report());
+                // Entries of a file that is not there are nobody's: such a record can go.
+                let nobodys = what.starts_with("code of") && ran.code == Some(0);
+                ensure_that!(
+                    nobodys || ran.code != Some(0),
+                    "{what}, state {state}: {verb} believed it\n{}",
+                    ran.report()
+                );
             }
         }
     }
