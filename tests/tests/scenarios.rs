@@ -216,3 +216,16 @@ fn every_refusal_code_is_documented() -> Result<()> {
     }
     Ok(())
 }
+
+/// A claim of docs/safety.md is worth what its test is worth.
+#[test]
+fn tests_that_guard_safety_exist() -> Result<()> {
+    let text = std::fs::read_to_string(repository().join("docs/safety.md"))?;
+    let mut guards = 0;
+    for name in text.split('`').skip(1).step_by(2).filter(|word| word.contains("::") && !word.contains(' ')) {
+        exists(name)?;
+        guards += 1;
+    }
+    ensure_that!(guards > 20, "only {guards} tests are named");
+    Ok(())
+}
