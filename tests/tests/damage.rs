@@ -72,6 +72,28 @@ fn every_truncation_and_extension_of_a_real_package_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// The fuzz target begins with real packages. They are kept in the repository, so that it needs no compiler for them;
+/// `ULP_RENEW_SEEDS=1` writes them anew when the format has changed.
+#[test]
+fn the_seeds_of_the_fuzz_target_are_packages_of_today() -> Result<()> {
+    let seeds = ulp_tests::tools::repository().join("ulp-format/fuzz/seeds");
+    if std::env::var_os("ULP_RENEW_SEEDS").is_some_and(|v| v == "1") {
+        for (name, specimen) in CASES.iter().zip(specimens()?) {
+            std::fs::write(seeds.join(name).with_extension("ulp"), &specimen.bytes)?;
+        }
+    }
+    for name in CASES {
+        let seed = seeds.join(name).with_extension("ulp");
+        let bytes = std::fs::read(&seed).with_context(|| seed.display().to_string())?;
+        let package = Package::read(&bytes).with_context(|| format!("{name}; ULP_RENEW_SEEDS=1 makes it anew"))?;
+        ensure_that!(
+            package.write()? == bytes,
+            "{name} is not what would be written today; ULP_RENEW_SEEDS=1 makes it anew"
+        );
+    }
+    Ok(())
+}
+
 /// What became of a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Read {
