@@ -100,7 +100,7 @@ impl Check {
         if !busy.is_empty() {
             return Ok(busy);
         }
-        let found = self.scan(process, &regions, stacks.uprobes(), scratch, deadline)?;
+        let found = self.scan(&regions, stacks.uprobes(), scratch, deadline)?;
         let mut chain: Option<(i32, Chain)> = None;
         for hit in found {
             let Some(thread) = threads.iter().find(|t| t.tid == hit.thread) else { continue };
@@ -135,7 +135,6 @@ impl Check {
     /// Reads all regions, many at a time, and returns the suspicious words.
     fn scan(
         &self,
-        process: &Process,
         regions: &[Region],
         uprobes: Option<(u64, u64)>,
         scratch: &mut Scratch,
@@ -148,7 +147,7 @@ impl Check {
             let mut rest = *region;
             while rest.len > 0 {
                 if bytes == BUFFER || batch.len() == MAX_RANGES {
-                    self.scan_batch(process, &batch, uprobes, scratch, &mut hits);
+                    self.scan_batch(&batch, uprobes, scratch, &mut hits);
                     (bytes, batch) = (0, Vec::new());
                     if Instant::now() >= deadline {
                         return Err(Error::TooLong { limit: scratch.limit });
@@ -161,29 +160,22 @@ impl Check {
                 rest.at = rest.at.saturating_add(len as u64);
             }
         }
-        self.scan_batch(process, &batch, uprobes, scratch, &mut hits);
+        self.scan_batch(&batch, uprobes, scratch, &mut hits);
         Ok(hits)
     }
 
-    fn scan_batch(
-        &self,
-        process: &Process,
-        batch: &[Region],
-        uprobes: Option<(u64, u64)>,
-        scratch: &mut Scratch,
-        hits: &mut Vec<Hit>,
-    ) {
+    fn scan_batch(&self, batch: &[Region], uprobes: Option<(u64, u64)>, scratch: &mut Scratch, hits: &mut Vec<Hit>) {
+        // A thread that is held has the memory. The first one may have ended, and then has none.
+        let Some(holder) = batch.first().map(|region| region.thread) else { return };
         let ranges: Vec<_> = batch.iter().map(|r| (r.at, r.len)).collect();
         let total: usize = batch.iter().map(|r| r.len).sum();
-        let whole = sys::read_ranges(process.pid(), &mut scratch.buffer, &ranges).is_ok_and(|n| n == total);
+        let whole = sys::read_ranges(holder, &mut scratch.buffer, &ranges).is_ok_and(|n| n == total);
         let mut from = 0;
         for region in batch {
             let Some(bytes) = scratch.buffer.get_mut(from..from + region.len) else { return };
             from += region.len;
             // One bad range spoils a batch: then each is read by itself, and the bad one is unknown.
-            if !whole
-                && !sys::read_ranges(process.pid(), bytes, &[(region.at, region.len)]).is_ok_and(|n| n == region.len)
-            {
+            if !whole && !sys::read_ranges(holder, bytes, &[(region.at, region.len)]).is_ok_and(|n| n == region.len) {
                 hits.push(Hit { thread: region.thread, at: None, value: region.at });
                 continue;
             }
