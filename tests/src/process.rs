@@ -87,9 +87,9 @@ impl Running {
         self.lines.recv_timeout(patience).ok()
     }
 
-    /// How the process ended, once it has.
-    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
-        Ok(self.child.try_wait()?)
+    /// Sends it SIGKILL and does not wait: a tracer may have to see its end first.
+    pub fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
     }
 
     /// Ends it and waits until its number is free.

@@ -9,8 +9,10 @@ use crate::tools::{Ran, run, ulp_apply, ulp_apply_in_steps, ulp_build};
 use crate::trees::copy;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// What the program's functions answer before any patch.
 pub const OLD: &str = "1 1 1 1 1";
@@ -115,6 +117,49 @@ impl Laboratory {
         Ok((ran, read_log(&log)?))
     }
 
+    /// Applies or reverts, and has something done before one of the steps, while the applier waits there. False when it
+    /// ended before that step.
+    pub fn run_with_hook(
+        &self,
+        verb: Verb,
+        patient: &mut Patient,
+        step: usize,
+        act: impl FnOnce(&mut Patient) -> Result<()>,
+    ) -> Result<(Ran, bool)> {
+        let file = |name: &str| self.case.work().join(name);
+        let (hook, out, err) = (file("hook"), file("hook.out"), file("hook.err"));
+        let mut command = self.command(ulp_apply_in_steps()?, verb, patient);
+        command.env("ULP_STEP_HOOK", format!("{step}:{}", hook.display()));
+        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
+        let started = Instant::now();
+        let mut child = command.spawn()?;
+        let mut act = Some(act);
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if act.is_some() && hook.exists() {
+                let done = act.take().map_or(Ok(()), |act| act(patient));
+                std::fs::remove_file(&hook)?;
+                if let Err(e) = done {
+                    child.wait()?;
+                    return Err(e);
+                }
+            }
+            if started.elapsed() > Duration::from_secs(60) {
+                child.kill()?;
+                child.wait()?;
+                bail!("no end after 60 s: {command:?}\n{}", std::fs::read_to_string(&err)?);
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        };
+        let text = format!("{command:?}");
+        let read = |path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let ran =
+            Ran { command: text, code: status.code(), stdout: read(out)?, stderr: read(err)?, took: started.elapsed() };
+        Ok((ran, act.is_none()))
+    }
+
     /// The steps of one undisturbed apply and of one revert.
     pub fn steps(&self) -> Result<[Vec<String>; 2]> {
         let patient = self.start(0)?;
@@ -155,6 +200,15 @@ pub struct Patient {
 }
 
 impl Patient {
+    /// The program has started another one in its place: how that one is at its start.
+    pub fn started_again(&mut self, laboratory: &Laboratory) -> Result<()> {
+        let answer = self.running.ask(&format!("group {}", laboratory.extent.functions()))?;
+        ensure_that!(answer == "ok", "the program answers {answer:?}");
+        self.maps = self.running.lasting_maps()?;
+        self.code = Picture::take(&self.running, &laboratory.case.production)?;
+        Ok(())
+    }
+
     pub fn versions(&mut self) -> Result<String> {
         self.running.ask("versions")
     }

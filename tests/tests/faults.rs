@@ -4,6 +4,8 @@
 //! tries every single step.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
 use ulp_tests::ensure_that;
 use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, changes_something, long};
 use ulp_tests::tools::Ran;
@@ -120,4 +122,139 @@ fn each_system_call_fails_once() -> Result<()> {
 #[test]
 fn each_system_call_fails_once_with_several_files() -> Result<()> {
     each_call_fails(Extent::SeveralFiles, 10, "a call fails, several files")
+}
+
+/// What the process does at a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Event {
+    IsKilled,
+    Exits,
+    Execs,
+    Forks,
+    Vforks,
+}
+
+/// Long enough for whoever is not held to do it; who is held does it later.
+const MOMENT: Duration = Duration::from_millis(4);
+
+impl Event {
+    /// Has it happen, or begin to happen.
+    fn cause(self, patient: &mut Patient, answer: &mut Option<String>) -> Result<()> {
+        match self {
+            Self::IsKilled => Ok(patient.running.kill()?),
+            Self::Exits => patient.running.tell("exit"),
+            Self::Execs => patient.running.tell("exec"),
+            Self::Forks => patient.running.tell("fork"),
+            Self::Vforks => patient.running.tell("vfork"),
+        }?;
+        *answer = patient.running.line_within(MOMENT);
+        Ok(())
+    }
+
+    fn ends_it(self) -> bool {
+        matches!(self, Self::IsKilled | Self::Exits)
+    }
+
+    /// What the exit code may be: done before it happened or in spite of it, or why not.
+    fn codes(self) -> &'static [i32] {
+        match self {
+            Self::IsKilled | Self::Exits => &[0, 3],
+            Self::Execs => &[0, 4],
+            Self::Forks | Self::Vforks => &[0],
+        }
+    }
+
+    /// All is well afterwards.
+    fn check(
+        self,
+        laboratory: &Laboratory,
+        patient: &mut Patient,
+        verb: Verb,
+        ran: &Ran,
+        answer: Option<String>,
+    ) -> Result<()> {
+        check_message(ran)?;
+        let code = ran.code.unwrap_or(-1);
+        ensure_that!(self.codes().contains(&code), "exit {code} is not for this\n{}", ran.report());
+        if self.ends_it() {
+            return patient.running.end();
+        }
+        let answer = answer.map_or_else(|| patient.running.line(), Ok)?;
+        match self {
+            Self::Execs => {
+                ensure_that!(answer == "ready", "the program says {answer:?} in place of \"ready\"");
+                patient.started_again(laboratory)?;
+                ensure_that!(patient.versions()? == OLD, "the functions of the new program are not its own");
+            }
+            _ => {
+                ensure_that!(answer == "ok", "the child did not live: {answer:?}\n{}", ran.report());
+                check_outcome(laboratory, patient, verb, ran)?;
+            }
+        }
+        restore(laboratory, patient)
+    }
+}
+
+/// The process does something at each step in turn.
+fn at_each_step(event: Event, stride: usize, name: &str) -> Result<()> {
+    const TRIALS_EACH: usize = 12;
+    let laboratory = Laboratory::open(Extent::SeveralFunctions)?;
+    let [apply, revert] = laboratory.steps()?;
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(0)?;
+    let mut codes = BTreeMap::<i32, usize>::new();
+    for (verb, steps) in [(Verb::Apply, &apply), (Verb::Revert, &revert)] {
+        for (n, step) in chosen(steps, 6).into_iter().step_by(if long() { 1 } else { stride }) {
+            if verb == Verb::Revert {
+                laboratory.run(Verb::Apply, &patient)?.expect_code(0)?;
+            }
+            let when = format!("{verb:?}, {event:?} at step {n}, about {step}");
+            let mut answer = None;
+            let (ran, reached) =
+                laboratory.run_with_hook(verb, &mut patient, n, |patient| event.cause(patient, &mut answer))?;
+            tally.tried += 1;
+            tally.hits += usize::from(reached);
+            *codes.entry(ran.code.unwrap_or(-1)).or_default() += 1;
+            let mut well = true;
+            if reached {
+                let checked = event.check(&laboratory, &mut patient, verb, &ran, answer);
+                well = tally.tidied(&when, checked);
+            }
+            if event.ends_it() && reached {
+                well = false;
+            } else {
+                well = well && tally.examine(&laboratory, &mut patient, &[], &when);
+            }
+            if !well || tally.tried % TRIALS_EACH == 0 {
+                patient = laboratory.start(tally.tried / TRIALS_EACH)?;
+            }
+        }
+    }
+    println!("{name}: exit codes and their numbers {codes:?}");
+    tally.conclude(name)
+}
+
+#[test]
+fn killed_at_each_step() -> Result<()> {
+    at_each_step(Event::IsKilled, 2, "the process is killed")
+}
+
+#[test]
+fn exit_at_each_step() -> Result<()> {
+    at_each_step(Event::Exits, 2, "the process exits")
+}
+
+#[test]
+fn exec_at_each_step() -> Result<()> {
+    at_each_step(Event::Execs, 2, "the process execs")
+}
+
+#[test]
+fn fork_at_each_step() -> Result<()> {
+    at_each_step(Event::Forks, 3, "the process forks")
+}
+
+#[test]
+fn vfork_at_each_step() -> Result<()> {
+    at_each_step(Event::Vforks, 3, "the process vforks")
 }
