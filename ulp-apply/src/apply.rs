@@ -119,7 +119,10 @@ fn take_back(process: &Process, plan: &Plan, begun: usize, limits: &Limits) {
         })
     };
     if let Err(e) = attempt().or_else(|_| attempt()) {
-        log::warn!("pid {}: memory of a patch that is not used stays mapped: {e}", process.pid());
+        // A process that is gone has taken it along.
+        if process.lost().is_none() {
+            log::warn!("pid {}: memory of a patch that is not used stays mapped: {e}", process.pid());
+        }
     }
 }
 
@@ -197,6 +200,9 @@ impl Loaded<'_> {
     }
 
     fn give_back(&self, limits: &Limits) {
+        if self.process.lost().is_some() {
+            return;
+        }
         // An undo that failed may have left a jump: then the memory must stay, and the record tells the next ulp-apply.
         if !matches!(self.plan.record.live(self.process), Ok(Live::Old)) {
             log::warn!("pid {}: an entry is not as it was; the patch's memory stays", self.process.pid());

@@ -16,8 +16,17 @@ use std::time::Duration;
 /// How often another place is looked for when the program maps something there first.
 const MAX_PLACES: u32 = 8;
 
+/// A failure in a process that has ended meanwhile, or started another program, is that and nothing else.
+fn told_apart<T>(process: &Process, result: Result<T>) -> Result<T> {
+    result.map_err(|e| process.lost().map_or(e, Error::from))
+}
+
 /// Applies one package, or with `dry_run` only says what would be done.
 pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
+    told_apart(process, apply_to(process, file, limits, dry_run))
+}
+
+fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
     let _lock = process.lock(limits.wait)?;
     let mut notes = Vec::new();
     let mut snapshot = Snapshot::take(process)?;
@@ -81,6 +90,10 @@ pub struct Wanted {
 
 /// Reverts one patch; with `purge` its kept memory goes too, if nothing points into it.
 pub fn revert(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) -> Result<Outcome> {
+    told_apart(process, revert_in(process, wanted, purge, limits))
+}
+
+fn revert_in(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) -> Result<Outcome> {
     let _lock = process.lock(limits.wait)?;
     let mut snapshot = Snapshot::take(process)?;
     let mut warnings = revert::tidy(&snapshot, limits)?;

@@ -183,6 +183,7 @@ _Noreturn void wait_for_ever(int kind) {
             while (kind == FLOCK && w->locked_again < w->done) usleep(100);
         } else if (result == -EINTR) {
             eintr++;
+            fprintf(stderr, "survivor: a wait of kind %d was interrupted\n", kind);
         } else {
             other++;
             fprintf(stderr, "survivor: a wait of kind %d ended with %ld\n", kind, result);

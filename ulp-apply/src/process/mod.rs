@@ -46,6 +46,7 @@ pub use ulp_arch::RemoteAddr;
 
 /// `AT_PHENT` of a 64-bit program: the size of its program headers.
 const PHENT_64: u64 = 56;
+const AT_PHDR: u64 = 3;
 const AT_PHENT: u64 = 4;
 const AT_ENTRY: u64 = 9;
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -151,6 +152,26 @@ impl Process {
     /// Whether it has not ended.
     pub fn is_alive(&self) -> bool {
         !sys::pidfd_ended(self.pidfd.as_fd())
+    }
+
+    /// Why nothing can be done in it any more, if that is so: it has ended, or started another program. Asked when
+    /// something failed; a process that is being killed is given a moment to be dead.
+    pub fn lost(&self) -> Option<Error> {
+        let headers = self.auxv.iter().find(|(key, _)| *key == AT_PHDR)?.1;
+        for _ in 0..5 {
+            if !self.is_alive() {
+                return Some(Error::Gone { pid: self.pid });
+            }
+            // The file of a memory that nobody uses any more is empty.
+            let empty = sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
+            if !empty && !task::Stat::read(self.pid, self.pid).is_none_or(|s| s.ended() || s.exiting()) {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Its first thread may have ended long ago while others live.
+        let empty = sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
+        empty.then_some(Error::Execed { pid: self.pid })
     }
 
     /// Takes the lock that keeps two appliers from working on one process, waiting for it as long as told.

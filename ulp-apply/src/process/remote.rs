@@ -94,7 +94,7 @@ impl Process {
     /// Borrows one thread for system calls; it goes on undisturbed afterwards. No thread is held longer than `max_stop`.
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
         let stub = self.place_for_stub(max_stop)?;
-        on_tracer(|| {
+        on_tracer(self.pid, || {
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
             let mut remote =
                 Remote { process: self, stub, max_stop, give_up, borrowed: None, lost: None, _tracer: PhantomData };

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ulp_arch::{Arch, Regs};
 
@@ -84,14 +85,33 @@ impl Quiet<'_> {
 }
 
 /// Runs `f` on a thread of its own, so that the kernel undoes all tracing when it ends.
-pub(super) fn on_tracer<R: Send>(f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+///
+/// Meanwhile the caller sees to it that nobody waits for ever. A thread that starts another program waits, inside the
+/// kernel, until somebody has taken note of the end of each of its fellows that is traced; and a request to trace waits,
+/// inside the kernel too, until the other program is there. So the tracer cannot take note of an end while it makes such
+/// a request, and only another thread of ours can.
+pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    const WATCH: Duration = Duration::from_millis(20);
+    let waiting = std::thread::current();
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
             sys::short_sleeps();
-            f()
+            let result = f();
+            done.store(true, Ordering::SeqCst);
+            waiting.unpark();
+            result
         });
         match tracer {
-            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Ok(handle) => {
+                while !done.load(Ordering::SeqCst) && !handle.is_finished() {
+                    std::thread::park_timeout(WATCH);
+                    if !done.load(Ordering::SeqCst) {
+                        task::take_note_of_ends(pid);
+                    }
+                }
+                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
             Err(source) => Err(Error::System { what: "start a thread", source }),
         }
     })
@@ -153,7 +173,7 @@ impl Process {
         check: &Check,
         f: impl FnOnce(&Quiet<'_>) -> R + Send,
     ) -> Result<(R, Timings), Error> {
-        on_tracer(|| {
+        on_tracer(self.pid, || {
             self.refuse_shared_memory()?;
             let mut scratch = Scratch::new(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
@@ -190,7 +210,7 @@ impl Process {
     /// Looks again at threads that were busy, and only at them: every stop makes timed waits start over, so clean
     /// threads are left alone. Returns those that are still busy, or could not be stopped.
     pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
-        on_tracer(|| {
+        on_tracer(self.pid, || {
             let mut scratch = Scratch::new(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             for thread in busy {
@@ -533,7 +553,17 @@ impl<'a> Crowd<'a> {
         self.timings
     }
 
+    fn cure_and_let_go(&mut self, tid: i32, signal: i32) {
+        let _ = self.look(tid, signal);
+        while let Some(held) = self.held.pop() {
+            let _ = sys::detach(held.tid, held.signal);
+        }
+    }
+
     fn release(&mut self) {
+        // When all went well all of them are held, and there is nothing to do the second time.
+        let known = std::mem::take(&mut self.known);
+        let others = self.held.len() as u64 + self.ignored < known.len() as u64;
         let had_runners = self.held.len() > self.runners_from;
         while let Some(held) = self.held.pop() {
             // Failure means that it was killed meanwhile.
@@ -551,9 +581,12 @@ impl<'a> Crowd<'a> {
                 Ok(Some(Wait::Ended) | None) | Err(_) => continue,
                 Ok(Some(_)) => 0,
             };
-            let _ = self.look(tid, signal);
-            while let Some(held) = self.held.pop() {
-                let _ = sys::detach(held.tid, held.signal);
+            self.cure_and_let_go(tid, signal);
+        }
+        // Nobody told the others to stop, but a signal stops whoever is traced, and it leaves its wait then as well.
+        for tid in known.into_iter().filter(|_| others) {
+            if let Ok(Some(Wait::Signal(signal))) = sys::wait(tid) {
+                self.cure_and_let_go(tid, signal);
             }
         }
         // Children of a fork are none of ours: they go as soon as they have reported. What has not yet is let go by

@@ -199,6 +199,16 @@ pub fn wait(tid: i32) -> io::Result<Option<Wait>> {
     step_if(format_args!("waitpid"), call, Option::is_some)
 }
 
+/// Takes note of the end of a thread that any thread of ours traces. The thread must be known to have ended: of one that
+/// has stopped this would take away the report, whatever is asked for.
+pub fn take_note_of_end(tid: i32) {
+    if let Ok(id) = libc::id_t::try_from(tid) {
+        let options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
+        // SAFETY: no information is asked for, so the kernel writes nowhere.
+        unsafe { libc::waitid(libc::P_PID, id, std::ptr::null_mut(), options) };
+    }
+}
+
 /// Gives the processor to whoever waits for it.
 pub fn yield_now() {
     std::thread::yield_now();

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 // Flags of /proc/PID/stat, from include/linux/sched.h.
+const PF_EXITING: u64 = 0x4;
 const PF_IO_WORKER: u64 = 0x10;
 const PF_USER_WORKER: u64 = 0x4000;
 const PF_KTHREAD: u64 = 0x20_0000;
@@ -53,6 +54,10 @@ impl Stat {
 
     pub fn ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    pub fn exiting(&self) -> bool {
+        self.flags & PF_EXITING != 0
     }
 
     pub fn running(&self) -> bool {
@@ -127,6 +132,18 @@ pub fn list(pid: i32) -> Result<Vec<i32>, Error> {
             Err(Error::Gone { pid })
         }
         Err(source) => Err(Error::Proc { path, source }),
+    }
+}
+
+/// Takes note of the end of those threads, the first apart, that any thread of ours traces. None of this is a step: it is
+/// done beside the tracer, when that takes long.
+pub fn take_note_of_ends(pid: i32) {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
+    for tid in threads.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"));
+        if tid != pid && stat.ok().and_then(|text| Stat::parse(&text)).is_some_and(|stat| stat.ended()) {
+            sys::take_note_of_end(tid);
+        }
     }
 }
 
