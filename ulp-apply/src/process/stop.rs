@@ -409,8 +409,10 @@ impl<'a> Crowd<'a> {
             }
             Some(Wait::Event(event::EXEC)) => return Err(Error::Execed { pid }),
             Some(Wait::Event(kind @ (event::CLONE | event::FORK | event::VFORK))) => {
-                self.born(tid, kind)?;
-                0
+                // It is held like the others, so that it is not traced any more when its child goes on, and ends perhaps: of a
+                // process that is traced even signals without an effect interrupt some thread.
+                self.look(tid, 0)?;
+                return self.born(tid, kind);
             }
             Some(Wait::Signal(signal)) => signal,
             Some(Wait::Stop | Wait::Syscall | Wait::Event(_)) => 0,
