@@ -239,13 +239,16 @@ impl std::fmt::Display for Left {
 impl std::error::Error for Left {}
 
 /// Whether an applier of this log ended between a thread's stop and the cure of its call: it had interrupted somebody,
-/// and was still at waiting, looking and curing.
+/// and was still at waiting, looking and curing, or had not looked at all whom it had interrupted.
 fn at_stop(log: &[String]) -> bool {
     let at_it = |step: &&String| {
         ["ptrace INTERRUPT", "ptrace GETREGSET", "ptrace SETREGSET", "waitpid"].contains(&step.as_str())
             || step.starts_with("read") && step.ends_with("/stat")
     };
-    log.iter().rev().take_while(at_it).any(|step| step == "ptrace INTERRUPT")
+    let this_stop = || log.iter().rev().take_while(|step| *step != "ptrace SEIZE");
+    let count = |name: &str| this_stop().filter(|step| *step == name).count();
+    count("ptrace INTERRUPT") > count("ptrace GETREGSET")
+        || log.iter().rev().take_while(at_it).any(|step| step == "ptrace INTERRUPT")
 }
 
 /// Whether an applier of this log ended when memory was mapped, or about to be, and its record not yet begun: a record

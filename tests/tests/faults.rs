@@ -4,11 +4,13 @@
 //! tries every single step.
 
 use anyhow::{Context, Result};
+use nix::sys::ptrace;
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use ulp_tests::ensure_that;
 use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, changes_something, long};
-use ulp_tests::tools::Ran;
+use ulp_tests::tools::{Ran, run, ulp_apply};
 
 /// An error that this call can really have; different ones in turn.
 fn fitting(step: &str, turn: usize) -> i32 {
@@ -61,13 +63,18 @@ fn check_message(ran: &Ran) -> Result<()> {
 /// The functions are what the exit code says, and nothing is left of an apply that failed.
 fn check_outcome(laboratory: &Laboratory, patient: &mut Patient, verb: Verb, ran: &Ran) -> Result<()> {
     check_message(ran)?;
+    check_versions(laboratory, patient, verb, ran)?;
+    if verb == Verb::Apply && ran.code != Some(0) {
+        patient.check_as_at_the_start(laboratory).with_context(|| ran.report())?;
+    }
+    Ok(())
+}
+
+fn check_versions(laboratory: &Laboratory, patient: &mut Patient, verb: Verb, ran: &Ran) -> Result<()> {
     let versions = patient.versions()?;
     let new = (verb == Verb::Apply) == (ran.code == Some(0));
     let wanted = if new { laboratory.extent.new_versions() } else { OLD.into() };
     ensure_that!(versions == wanted, "the functions are {versions}\n{}", ran.report());
-    if verb == Verb::Apply && !new {
-        patient.check_as_at_the_start(laboratory).with_context(|| ran.report())?;
-    }
     Ok(())
 }
 
@@ -263,4 +270,160 @@ fn fork_at_each_step() -> Result<()> {
 #[test]
 fn vfork_at_each_step() -> Result<()> {
     at_each_step(Event::Vforks, 3, "the process vforks")
+}
+
+/// Threads are born and end all the time while the patch goes in and out.
+#[test]
+fn threads_born_in_a_storm() -> Result<()> {
+    let laboratory = Laboratory::open(Extent::SeveralFiles)?;
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(0)?;
+    ensure_that!(patient.running.ask("storm")? == "ok", "no storm");
+    for round in 0..if long() { 200 } else { 15 } {
+        for verb in [Verb::Apply, Verb::Revert] {
+            let ran = laboratory.run(verb, &patient)?;
+            let when = format!("round {round}, {verb:?}");
+            tally.tried += 1;
+            tally.hits += usize::from(ran.code == Some(0));
+            let outcome = ran.expect_code(0).and_then(|_| check_versions(&laboratory, &mut patient, verb, &ran));
+            tally.tidied(&when, outcome.map(drop));
+            tally.examine(&laboratory, &mut patient, &[], &when);
+        }
+    }
+    ensure_that!(patient.running.ask("calm")? == "ok", "no calm");
+    tally.conclude("threads are born in a storm")
+}
+
+/// A debugger that comes in the middle: this test takes hold of the first thread at each step, as one does that attaches.
+#[test]
+fn debugger_at_each_step() -> Result<()> {
+    let laboratory = Laboratory::open(Extent::SeveralFunctions)?;
+    let [apply, _] = laboratory.steps()?;
+    let mut tally = Tally::default();
+    let mut patient = laboratory.start(4)?;
+    let mut codes = BTreeMap::<i32, usize>::new();
+    for (n, step) in chosen(&apply, 6).into_iter().step_by(if long() { 1 } else { 3 }) {
+        let when = format!("a debugger comes at step {n}, about {step}");
+        let thread = Pid::from_raw(i32::try_from(patient.running.pid())?);
+        let mut attached = false;
+        let (ran, reached) = laboratory.run_with_hook(Verb::Apply, &mut patient, n, |_| {
+            // Where the applier was faster, the debugger is the one that is refused.
+            attached = ptrace::seize(thread, ptrace::Options::empty()).is_ok();
+            Ok(())
+        })?;
+        if attached {
+            let_go(thread)?;
+        }
+        tally.tried += 1;
+        tally.hits += usize::from(reached && attached);
+        *codes.entry(ran.code.unwrap_or(-1)).or_default() += 1;
+        let outcome = check_outcome(&laboratory, &mut patient, Verb::Apply, &ran).and_then(|()| {
+            let code = ran.code.unwrap_or(-1);
+            ensure_that!(matches!(code, 0 | 4 | 5), "exit {code} is not for this\n{}", ran.report());
+            let named = ran.stderr.contains("debugger") && ran.stderr.contains(&nix::unistd::gettid().to_string());
+            ensure_that!(code != 5 || named, "the debugger is not named\n{}", ran.report());
+            restore(&laboratory, &mut patient)
+        });
+        let well = tally.tidied(&when, outcome);
+        // The debugger's own stop is not cured by anybody, so only a wait that the kernel starts again is asked about: the
+        // first thread's, which reads.
+        if !tally.examine(&laboratory, &mut patient, &[], &when) || !well {
+            patient = laboratory.start(4)?;
+        }
+    }
+    println!("a debugger comes: exit codes and their numbers {codes:?}");
+    ensure_that!(codes.contains_key(&5), "the debugger was never in the way: {codes:?}");
+    tally.conclude("a debugger comes")
+}
+
+/// Detaching wants a stopped thread.
+fn let_go(thread: Pid) -> Result<()> {
+    ptrace::interrupt(thread)?;
+    nix::sys::wait::waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL))?;
+    Ok(ptrace::detach(thread, None)?)
+}
+
+/// While one applier is at work, another one waits as long as it was told to and then says so.
+#[test]
+fn second_applier_says_busy() -> Result<()> {
+    let laboratory = Laboratory::open(Extent::OneFunction)?;
+    let [apply, _] = laboratory.steps()?;
+    let locked = apply.iter().position(|step| step == "flock").context("there is no lock")? + 2;
+    let mut patient = laboratory.start(0)?;
+    let mut second = None;
+    let pid = patient.running.pid().to_string();
+    let (first, reached) = laboratory.run_with_hook(Verb::Apply, &mut patient, locked, |_| {
+        let mut command = ulp_apply()?;
+        second = Some(run(command.arg("apply").arg(&laboratory.package).args(["--wait", "100ms", "--pid", &pid]))?);
+        Ok(())
+    })?;
+    ensure_that!(reached, "the first applier ended before its step {locked}");
+    let second = second.context("there was no second applier")?;
+    second.expect_code(4)?;
+    ensure_that!(second.stderr.contains("another ulp-apply"), "the other is not named\n{}", second.report());
+    first.expect_code(0)?;
+    ensure_that!(patient.versions()? == laboratory.extent.new_versions(), "the first did not apply");
+    let mut tally = Tally { tried: 1, hits: 1, ..Tally::default() };
+    tally.examine(&laboratory, &mut patient, &[], "two appliers");
+    tally.tidied("two appliers", restore(&laboratory, &mut patient));
+    tally.conclude("two appliers at once")
+}
+
+/// The process ends and another one of the same program gets its number, between two steps: it is not touched.
+#[test]
+fn number_used_again() -> Result<()> {
+    let laboratory = Laboratory::open(Extent::OneFunction)?;
+    let [apply, _] = laboratory.steps()?;
+    let mut tally = Tally::default();
+    let (mut recycled, mut codes) = (0, BTreeMap::<i32, usize>::new());
+    let opened = apply.iter().position(|step| step == "flock").context("there is no lock")?;
+    for n in [2, 3, 4, 5, 6, 8, opened, opened + 1, opened + 5, opened + 30, opened + 60] {
+        let mut patient = laboratory.start(0)?;
+        let mut heir = None;
+        let (ran, reached) = laboratory.run_with_hook(Verb::Apply, &mut patient, n, |patient| {
+            let pid = patient.running.pid();
+            patient.running.end()?;
+            heir = start_with_number(&laboratory, pid)?;
+            Ok(())
+        })?;
+        tally.tried += 1;
+        *codes.entry(ran.code.unwrap_or(-1)).or_default() += 1;
+        let Some(mut heir) = heir.filter(|_| reached) else { continue };
+        recycled += 1;
+        tally.hits += 1;
+        let when = format!("the number is used again at step {n}");
+        let outcome = check_message(&ran).and_then(|()| {
+            // Opened as a whole before or after the change it is one process; else it is refused.
+            let code = ran.code.unwrap_or(-1);
+            ensure_that!(matches!(code, 0 | 3 | 4), "exit {code} is not for this\n{}", ran.report());
+            let wanted = if code == 0 { laboratory.extent.new_versions() } else { OLD.into() };
+            let versions = heir.versions()?;
+            ensure_that!(versions == wanted, "the functions of the new process are {versions}\n{}", ran.report());
+            if code == 0 { Ok(()) } else { heir.check_as_at_the_start(&laboratory) }
+        });
+        tally.tidied(&when, outcome);
+        tally.examine(&laboratory, &mut heir, &[], &when);
+    }
+    println!("the number is used again: exit codes and their numbers {codes:?}");
+    if recycled == 0 {
+        println!("SKIPPED number_used_again: this user may not say which number a process gets");
+        return Ok(());
+    }
+    tally.conclude("a number is used again")
+}
+
+/// Starts the program with this number, if that can be had.
+fn start_with_number(laboratory: &Laboratory, pid: u32) -> Result<Option<Patient>> {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    for _ in 0..50 {
+        if std::fs::write(LAST, (pid - 1).to_string()).is_err() {
+            return Ok(None);
+        }
+        // Somebody else may have been faster, or an end not yet been taken note of.
+        let patient = laboratory.start(0)?;
+        if patient.running.pid() == pid {
+            return Ok(Some(patient));
+        }
+    }
+    Ok(None)
 }

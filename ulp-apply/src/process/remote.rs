@@ -411,16 +411,27 @@ impl<'a> Remote<'a> {
         }
         let pid = self.process.pid;
         let arch = self.process.arch();
+        let mut traced = None;
         for choice in [Choice::Best, Choice::Any] {
             for tid in candidates(pid, choice)? {
-                let Some(borrowed) = self.try_borrow(tid, choice)? else { continue };
+                let borrowed = match self.try_borrow(tid, choice) {
+                    Ok(borrowed) => borrowed,
+                    // A debugger has this one. What we have begun can perhaps be taken back through another.
+                    Err(e @ Error::Traced { .. }) => {
+                        traced = Some(e);
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                };
+                let Some(borrowed) = borrowed else { continue };
                 let stub = arch.stub(&borrowed.saved).ok_or(Error::Unsupported { machine: arch.name() })?;
                 self.borrowed = Some(borrowed);
                 self.process.write(tid, self.stub, &stub.bytes)?;
                 return Ok(borrowed);
             }
         }
-        Err(Error::NoThread { pid, why: "all are busy in the kernel or in restartable sequences" })
+        let why = "all are busy in the kernel or in restartable sequences";
+        Err(traced.unwrap_or(Error::NoThread { pid, why }))
     }
 
     /// Stops one thread; lets it go again when it is not fit.
