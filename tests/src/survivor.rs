@@ -287,6 +287,11 @@ impl Tally {
     /// Looks at the program before anything else is done to it: it lives, nothing is stopped, nothing was disturbed, and
     /// all functions are old or all new. False when it is of no use for another trial.
     pub fn examine(&mut self, laboratory: &Laboratory, patient: &mut Patient, log: &[String], when: &str) -> bool {
+        self.examine_after(laboratory, patient, at_stop(log), when)
+    }
+
+    /// The same; `at_stop` if a call may have failed with EINTR that nobody could cure.
+    pub fn examine_after(&mut self, laboratory: &Laboratory, patient: &mut Patient, at_stop: bool, when: &str) -> bool {
         let before = self.harm.len();
         match patient.running.settled() {
             Ok(None) => {}
@@ -312,7 +317,7 @@ impl Tally {
                 return false;
             }
         }
-        if let Err(e) = self.ask_for_harm(patient, at_stop(log), when) {
+        if let Err(e) = self.ask_for_harm(patient, at_stop, when) {
             self.deaths += 1;
             self.note(when, &format!("{e:#}"));
         }

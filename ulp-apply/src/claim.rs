@@ -42,7 +42,8 @@ pub fn impossible(arch: &dyn Arch, modules: &[Module], entry: &Entry) -> Option<
 pub fn nothing_leads_in(memory: &dyn Memory, entry: &Entry) -> Result<()> {
     for f in entry.record.functions() {
         // What cannot be read is not executed either: its file was unloaded meanwhile.
-        let Ok(now) = memory::bytes(memory, f.entry, f.old.len() as u64) else { continue };
+        let read = || memory::bytes(memory, f.entry, f.old.len() as u64);
+        let Ok(now) = read().or_else(|_| read()) else { continue };
         if now == f.jump || f.gate.as_ref().is_some_and(|gate| gate.jump == now) {
             return Err(Error::refused(
                 format!(

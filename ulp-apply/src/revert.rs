@@ -9,7 +9,7 @@ use crate::claim;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
-use crate::registry::{self, Access, Entry, FunctionRecord, Live, Record, State, TargetRecord};
+use crate::registry::{self, Access, Entry, Live, Record, State};
 use crate::search::{self, Where};
 use crate::snapshot::{Snapshot, own_code};
 use crate::switch::{self, Bytes, Done, Stopped};
@@ -33,12 +33,7 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         ));
     }
     claim::check(snapshot, entry)?;
-    // A library that was unloaded, and one that was loaded anew where it was, have no jump of ours.
-    let is_old = |target: &TargetRecord| {
-        let now = |f: &FunctionRecord| memory::bytes(process, f.entry, f.old.len() as u64);
-        target.functions.iter().all(|f| now(f).is_ok_and(|now| now == f.old))
-    };
-    let loaded = record.only(|target| claim::is_loaded(&snapshot.modules, target) && !is_old(target));
+    let loaded = to_put_back(snapshot, record)?;
     if let Live::Foreign { function, at } = loaded.live(process)? {
         return Err(crate::plan::foreign(&function, at));
     }
@@ -48,6 +43,36 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         Ok(quiet.stack_tops().to_vec())
     })?;
     Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, &stacks, limits) }))
+}
+
+/// The part of a record whose entries are to be put back. A library that was unloaded, and one that was loaded anew where
+/// it was, have no jump of ours. That must be seen in their code: a file that could not be read for a moment looks as if
+/// it were not there, and to free the memory its entries lead to would be the program's end.
+fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
+    let mut old = Vec::new();
+    for target in &record.targets {
+        let mut all_old = true;
+        for f in &target.functions {
+            if snapshot.maps.at(f.entry.0).is_none() {
+                continue;
+            }
+            let now = memory::bytes(snapshot.process, f.entry, f.old.len() as u64)?;
+            all_old &= now == f.old;
+            let ours = now == f.jump || f.gate.as_ref().is_some_and(|gate| gate.jump == now);
+            if ours && !claim::is_loaded(&snapshot.modules, target) {
+                return Err(Error::failed(
+                    format!(
+                        "the entry of {} at {} is patched, and the file around it cannot be recognised",
+                        f.name, f.entry
+                    ),
+                    "nothing was changed; run the command again",
+                ));
+            }
+        }
+        old.push(all_old);
+    }
+    let mut old = old.into_iter();
+    Ok(record.only(|target| !old.next().unwrap_or(false) && claim::is_loaded(&snapshot.modules, target)))
 }
 
 /// Under the stop: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
