@@ -152,21 +152,26 @@ impl Loaded<'_> {
             let (at, words) =
                 registry::state_change(self.plan.at, State::Applied, self.plan.generation.wrapping_add(1));
             match (left.map_or_else(|| quiet.write(at, &words).map_err(Error::from), Err), &record.commit) {
-                (Ok(()), _) => {}
-                (Err(e), Some(_)) => {
+                (Ok(()), _) => {
+                    switched.store(true, Ordering::Relaxed);
+                    Ok(None)
+                }
+                // Said later: nothing is written to anybody while the process is held, because whoever reads may be slow.
+                (Err(e), Some(_)) => Ok(Some(e)),
+                (Err(e), None) => {
+                    switch::all(&code, record, Bytes::Old)?;
+                    Err(e)
+                }
+            }
+        });
+        match result {
+            Ok((missing, timings)) => {
+                if let Some(e) = missing {
                     let pid = self.process.pid();
                     log::warn!("pid {pid}: the new functions run, but {e}; the next ulp-apply completes it");
                 }
-                (Err(e), None) => {
-                    switch::all(&code, record, Bytes::Old)?;
-                    return Err(e);
-                }
+                Ok(timings)
             }
-            switched.store(true, Ordering::Relaxed);
-            Ok(())
-        });
-        match result {
-            Ok(((), timings)) => Ok(timings),
             Err(e) => {
                 if !switched.load(Ordering::Relaxed) {
                     self.give_back(limits);
@@ -187,8 +192,10 @@ impl Loaded<'_> {
         if self.plan.record.committed(self.process)? == Some(true) {
             return Err(moved("the commit word in the patch's memory changed meanwhile".into()));
         }
+        // The very record, too: an applier that sees another /proc, and so not our lock, may have put its own in its place.
         let own = registry::decode(self.process, self.plan.at)?;
-        if own.is_none_or(|e| (e.state, e.generation) != (State::Applying, self.plan.generation)) {
+        let ours = (State::Applying, self.plan.generation, &self.plan.record);
+        if own.is_none_or(|e| (e.state, e.generation, &e.record) != ours) {
             return Err(moved("the patch's memory changed meanwhile".into()));
         }
         for (at, generation) in &self.plan.others {

@@ -153,6 +153,10 @@ pub enum Error {
     Seccomp { pid: i32, call: &'static str, action: &'static str },
     #[error("process {pid} has a seccomp filter and it cannot be read ({source}); run with CAP_SYS_ADMIN (as root)")]
     SeccompUnreadable { pid: i32, source: std::io::Error },
+    #[error(
+        "process {pid} answers a system call that we make in it with signal {signal}, which was kept from it; it cannot be patched while it does so"
+    )]
+    CallTrapped { pid: i32, signal: i32 },
     #[error("{call} in process {pid} failed: {source}{}", if is_access(.source) { " (SELinux's execmem, perhaps)" } else { "" })]
     Call { pid: i32, call: &'static str, source: std::io::Error },
     #[error(
@@ -206,6 +210,7 @@ impl Error {
             | Self::NoPadding { .. }
             | Self::Seccomp { .. }
             | Self::SeccompUnreadable { .. }
+            | Self::CallTrapped { .. }
             | Self::NoMemory { .. }
             | Self::NoRoom { .. } => ErrorKind::Refused,
             Self::Call { source, .. } if is_access(source) => ErrorKind::Refused,

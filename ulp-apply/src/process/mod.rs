@@ -24,6 +24,7 @@ mod step;
 mod stop;
 mod sys;
 mod task;
+mod undisturbed;
 mod unwind;
 
 pub use cgroup::Room;
@@ -70,6 +71,7 @@ pub struct Lock<'a>(&'a Process);
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         sys::unlock(self.0.directory.as_fd());
+        sys::unlock(self.0.pidfd.as_fd());
     }
 }
 
@@ -178,13 +180,30 @@ impl Process {
     pub fn lock(&self, wait: Duration) -> Result<Lock<'_>, Error> {
         let deadline = Instant::now() + wait;
         loop {
-            match sys::try_lock(self.directory.as_fd()) {
+            match self.try_lock() {
                 Ok(true) => return Ok(Lock(self)),
                 Ok(false) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
                 Ok(false) => return Err(Error::Locked { pid: self.pid }),
                 Err(source) => return Err(Error::System { what: "lock the process", source }),
             }
         }
+    }
+
+    /// The directory under /proc is one file for all who see the same /proc, the descriptor also for those of other
+    /// containers.
+    fn try_lock(&self) -> io::Result<bool> {
+        if !sys::try_lock(self.directory.as_fd())? {
+            return Ok(false);
+        }
+        let pidfd = self.pidfd.as_fd();
+        if !sys::pidfd_is_its_own_file(pidfd) {
+            return Ok(true);
+        }
+        let locked = sys::try_lock(pidfd);
+        if !matches!(locked, Ok(true)) {
+            sys::unlock(self.directory.as_fd());
+        }
+        locked
     }
 
     /// The user that owns it, for the audit line.

@@ -14,6 +14,7 @@ use super::quiesce::{Check, Suspect};
 use super::seccomp::{self, CallData, Verdict};
 use super::stop::{look_and_cure, next_report, on_tracer};
 use super::sys::{self, Wait};
+use super::undisturbed::Undisturbed;
 use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
 use std::marker::PhantomData;
@@ -30,6 +31,7 @@ const MAX_CANDIDATES: usize = 64;
 const STRAGGLER: Duration = Duration::from_millis(100);
 /// `enum` of /proc/PID/status.
 const SECCOMP_STRICT: u32 = 1;
+const SECCOMP_FILTER: u32 = 2;
 /// How long a thread may take for a system call of ours. It is not held meanwhile: it runs, or waits for the kernel.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -94,6 +96,7 @@ impl Process {
     /// Borrows one thread for system calls; it goes on undisturbed afterwards. No thread is held longer than `max_stop`.
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
         let stub = self.place_for_stub(max_stop)?;
+        let _undisturbed = Undisturbed::new(max_stop.max(PATIENCE));
         on_tracer(self.pid, || {
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
             let mut remote =
@@ -284,9 +287,7 @@ impl<'a> Remote<'a> {
                 Ok(None) => continue,
                 Err(e) => {
                     // Wherever in the call it is, it is brought back from there if that can be done.
-                    if let Err(e) = self.give_back(0) {
-                        log::debug!("pid {pid}: {e}");
-                    }
+                    let _ = self.give_back(0);
                     return Err(e);
                 }
             };
@@ -315,6 +316,12 @@ impl<'a> Remote<'a> {
             match self.report(tid, deadline)? {
                 Wait::Syscall if entered => break,
                 Wait::Syscall => entered = true,
+                // The stub itself has met with something, and not the program: the program is not to hear of it.
+                Wait::Signal(signal) if sys::raised_by_itself(tid) => {
+                    self.set_stop(StopKind::Signal(0));
+                    self.give_back(0)?;
+                    return Err(Error::CallTrapped { pid: self.process.pid, signal });
+                }
                 Wait::Signal(signal) => {
                     self.set_stop(StopKind::Signal(signal));
                     self.give_back(signal)?;
@@ -426,11 +433,15 @@ impl<'a> Remote<'a> {
                 let Some(borrowed) = borrowed else { continue };
                 let stub = arch.stub(&borrowed.saved).ok_or(Error::Unsupported { machine: arch.name() })?;
                 self.borrowed = Some(borrowed);
-                self.process.write(tid, self.stub, &stub.bytes)?;
+                if let Err(e) = self.process.write(tid, self.stub, &stub.bytes) {
+                    // Nobody is sent into a stub that is not there.
+                    let _ = self.give_back(0);
+                    return Err(e);
+                }
                 return Ok(borrowed);
             }
         }
-        let why = "all are busy in the kernel or in restartable sequences";
+        let why = "all are busy in the kernel or in restartable sequences, or have their system calls dispatched to themselves";
         Err(traced.unwrap_or(Error::NoThread { pid, why }))
     }
 
@@ -467,7 +478,9 @@ impl<'a> Remote<'a> {
             Err((request, e)) => return Err(self.failed(request, tid, e)),
         };
         if signal == 0 && self.is_fit(tid, &saved, choice) {
-            return Ok(Some(Borrowed { tid, saved, seccomp: status.seccomp, deadline, stop: StopKind::Signal(0) }));
+            // Once more: a filter may have been set until the thread stopped.
+            let seccomp = task::Status::read(pid, tid).map_or(SECCOMP_FILTER, |s| s.seccomp);
+            return Ok(Some(Borrowed { tid, saved, seccomp, deadline, stop: StopKind::Signal(0) }));
         }
         sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
         Ok(None)
@@ -487,6 +500,10 @@ impl<'a> Remote<'a> {
 
     fn is_fit(&self, tid: i32, saved: &Regs, choice: Choice) -> bool {
         let arch = self.process.arch();
+        // Its system calls are signals to the program itself; ours would be, too.
+        if sys::dispatches_calls(tid) {
+            return false;
+        }
         if arch.in_system_call(saved) {
             return choice == Choice::Any || !arch.in_restart_block(saved);
         }

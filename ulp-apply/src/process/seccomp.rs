@@ -107,7 +107,11 @@ fn run(program: &[BpfWords], call: &CallData) -> Option<u32> {
             0x04 | 0x0c => a = a.wrapping_add(operand),
             0x14 | 0x1c => a = a.wrapping_sub(operand),
             0x24 | 0x2c => a = a.wrapping_mul(operand),
-            0x34 | 0x3c => a = a.checked_div(operand).unwrap_or(0),
+            0x34 | 0x3c => match a.checked_div(operand) {
+                Some(quotient) => a = quotient,
+                // The kernel ends the filter with 0, which is a kill.
+                None => return Some(0),
+            },
             0x44 | 0x4c => a |= operand,
             0x54 | 0x5c => a &= operand,
             0x64 | 0x6c => a = a.wrapping_shl(operand),
@@ -167,6 +171,8 @@ mod tests {
             Verdict::Trace,
         );
         check(&[vec![i(0x00, 0, 0, ALLOW), i(0x02, 0, 0, 15), i(0x60, 0, 0, 15), i(0x16, 0, 0, 0)]], Verdict::Allow);
+        // x is 0: a division by it kills.
+        check(&[vec![i(0x00, 0, 0, 8), i(0x3c, 0, 0, 0), i(0x06, 0, 0, ALLOW)]], Verdict::Kill);
         check(&[vec![i(0x05, 0, 0, 1), i(0x06, 0, 0, KILL), i(0x06, 0, 0, ALLOW)]], Verdict::Allow);
     }
 

@@ -5,7 +5,8 @@
 //! * `ULP_STEP_LOG=FILE` appends a line for each step before it is done: its number and its name;
 //! * `ULP_STEP_KILL=N` ends this process, as `kill -9` does, right after step N;
 //! * `ULP_STEP_FAIL=N:ERRNO:NAME` fails the N-th of the steps whose name begins so with that error, without doing it;
-//! * `ULP_STEP_HOOK=N:FILE` makes the file before step N and waits until somebody has removed it.
+//! * `ULP_STEP_HOOK=N:FILE` makes the file before step N and waits until somebody has removed it;
+//! * `ULP_STEP_HOOKS=N:NAME:FILE;...` does so before the N-th step whose name begins with NAME, for each of them.
 
 #[cfg(not(feature = "steps"))]
 mod call {
@@ -48,10 +49,30 @@ mod call {
         kill: Option<u64>,
         fail: Option<(u64, (i32, String))>,
         hook: Option<(u64, PathBuf)>,
+        hooks: Vec<Hook>,
         /// Steps done so far. They follow each other: whoever starts the tracing thread waits for it.
         done: AtomicU64,
         /// How many of them had the name of the one that is to fail.
         namesakes: AtomicU64,
+    }
+
+    /// A place to wait at, known by a step's name.
+    struct Hook {
+        left: AtomicU64,
+        name: String,
+        path: PathBuf,
+    }
+
+    impl Hook {
+        fn parse(text: &str) -> Option<Self> {
+            let (number, rest) = text.split_once(':')?;
+            let (name, path) = rest.split_once(':')?;
+            Some(Self { left: number.parse().ok().map(AtomicU64::new)?, name: name.into(), path: path.into() })
+        }
+
+        fn is_reached(&self, name: Arguments<'_>) -> bool {
+            name.to_string().starts_with(&self.name) && self.left.fetch_sub(1, Ordering::SeqCst) == 1
+        }
     }
 
     fn variable(name: &str) -> Option<String> {
@@ -74,6 +95,7 @@ mod call {
                 Some((errno.parse().ok()?, name.to_owned()))
             }),
             hook: pair("ULP_STEP_HOOK", |path| Some(path.into())),
+            hooks: variable("ULP_STEP_HOOKS").iter().flat_map(|all| all.split(';')).filter_map(Hook::parse).collect(),
             done: AtomicU64::new(0),
             namesakes: AtomicU64::new(0),
         })
@@ -81,7 +103,7 @@ mod call {
 
     /// Makes a call, unless it is to fail, and does afterwards what was asked for.
     pub fn step<T>(name: Arguments<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let number = before();
+        let number = before(name);
         note(number, name);
         let result = make(name, call);
         after(number, name);
@@ -94,7 +116,7 @@ mod call {
         call: impl FnOnce() -> io::Result<T>,
         brought: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
-        let number = before();
+        let number = before(name);
         let result = make(name, call);
         if result.as_ref().map_or(true, brought) {
             note(number, name);
@@ -104,11 +126,18 @@ mod call {
     }
 
     /// The number of the step that begins.
-    fn before() -> u64 {
+    fn before(name: Arguments<'_>) -> u64 {
         let wish = wish();
         let number = wish.done.load(Ordering::SeqCst) + 1;
         if let Some((_, path)) = wish.hook.as_ref().filter(|(n, _)| *n == number) {
-            wait_at(path);
+            static WAITED: AtomicU64 = AtomicU64::new(0);
+            // A call that has brought nothing yet is made again and again under the same number.
+            if WAITED.swap(1, Ordering::SeqCst) == 0 {
+                wait_at(path);
+            }
+        }
+        for hook in wish.hooks.iter().filter(|hook| hook.is_reached(name)) {
+            wait_at(&hook.path);
         }
         number
     }
@@ -146,9 +175,7 @@ mod call {
     }
 
     fn wait_at(path: &PathBuf) {
-        static WAITED: AtomicU64 = AtomicU64::new(0);
-        // A call that has brought nothing yet is made again and again under the same number.
-        if WAITED.swap(1, Ordering::SeqCst) == 1 || File::create(path).is_err() {
+        if File::create(path).is_err() {
             return;
         }
         let give_up = Instant::now() + LONGEST_HOOK;

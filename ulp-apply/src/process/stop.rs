@@ -9,6 +9,7 @@ use super::error::{BusyThread, Error};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
 use super::sys::{self, Wait, event};
+use super::undisturbed::Undisturbed;
 use super::{Process, RemoteAddr, task};
 use std::collections::HashSet;
 use std::fs::File;
@@ -173,11 +174,14 @@ impl Process {
         check: &Check,
         f: impl FnOnce(&Quiet<'_>) -> R + Send,
     ) -> Result<(R, Timings), Error> {
+        let _undisturbed = Undisturbed::new(max_stop);
         on_tracer(self.pid, || {
-            self.refuse_shared_memory()?;
+            let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             crowd.seize_all()?;
+            // Who was born of a thread that we did not trace yet is seen now; later births show themselves.
+            self.refuse_shared_memory(&others)?;
             crowd.hold_sleepers()?;
             let maps = self.maps()?;
             let pagemap = task::open(self.pid, "pagemap");
@@ -210,6 +214,7 @@ impl Process {
     /// Looks again at threads that were busy, and only at them: every stop makes timed waits start over, so clean
     /// threads are left alone. Returns those that are still busy, or could not be stopped.
     pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
+        let _undisturbed = Undisturbed::new(max_stop);
         on_tracer(self.pid, || {
             let mut scratch = Scratch::new(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
@@ -229,16 +234,17 @@ impl Process {
     }
 
     /// Refuses while a task that is not our thread shares the memory: a child of vfork, or of clone without CLONE_THREAD.
-    /// (Those born later show themselves by their birth.)
-    fn refuse_shared_memory(&self) -> Result<(), Error> {
+    /// Returns whom it has seen; those of `seen` are not asked about again.
+    fn refuse_shared_memory(&self, seen: &HashSet<i32>) -> Result<HashSet<i32>, Error> {
         let names = sys::names_in("/proc".as_ref()).map_err(|source| Error::Proc { path: "/proc".into(), source })?;
         let own = task::living(self.pid)?;
-        for other in names.iter().filter_map(|name| name.parse::<i32>().ok()) {
-            if other != self.pid && sys::same_memory(own, other) == Some(true) {
-                return Err(Error::SharesMemory { pid: self.pid, other });
+        let all: HashSet<i32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        for other in all.difference(seen) {
+            if *other != self.pid && sys::same_memory(own, *other) == Some(true) {
+                return Err(Error::SharesMemory { pid: self.pid, other: *other });
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use ulp_arch::Regs;
 
 const SETREGSET: i64 = 0x4205;
@@ -20,6 +21,8 @@ const GETREGSET: i64 = 0x4204;
 const SEIZE: i64 = 0x4206;
 const INTERRUPT: i64 = 0x4207;
 const GETEVENTMSG: i64 = 0x4201;
+const GETSIGINFO: i64 = 0x4202;
+const GET_SYSCALL_USER_DISPATCH: i64 = 0x4211;
 const SETOPTIONS: i64 = 0x4200;
 const SECCOMP_GET_FILTER: i64 = 0x420c;
 const GET_RSEQ_CONFIGURATION: i64 = 0x420f;
@@ -61,11 +64,9 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// `status` is that of a stopped child: the signal, and the event above it.
     fn decode(status: i32) -> Self {
-        if status & 0xff != 0x7f {
-            return Self::Ended;
-        }
-        match (status >> 16, status >> 8 & 0xff) {
+        match (status >> 8, status & 0xff) {
             (EVENT_STOP, _) => Self::Stop,
             (0, s) if s == libc::SIGTRAP | 0x80 => Self::Syscall,
             (0, s) => Self::Signal(s),
@@ -184,16 +185,54 @@ pub fn rseq_area(tid: i32) -> io::Result<u64> {
     Ok(pointer)
 }
 
+/// Whether the thread has its system calls turned into signals, unless they are made from one range of addresses
+/// (PR_SET_SYSCALL_USER_DISPATCH). False before Linux 6.4, which cannot tell.
+pub fn dispatches_calls(tid: i32) -> bool {
+    // struct ptrace_sud_config: u64 mode, selector, offset, len
+    let mut config = [0u64; 4];
+    let size = size_of_val(&config);
+    let asked = ptrace(GET_SYSCALL_USER_DISPATCH, tid, size, config.as_mut_ptr() as usize);
+    asked.is_ok() && config.first() != Some(&0)
+}
+
+/// Whether the signal which a thread is stopped before was raised by what the thread itself did, and not sent.
+pub fn raised_by_itself(tid: i32) -> bool {
+    // siginfo_t: 128 bytes, of which the third word is si_code: what was sent has none above zero.
+    let mut info = [0i32; 32];
+    let asked = ptrace(GETSIGINFO, tid, 0, info.as_mut_ptr() as usize);
+    let [signal, _, code, ..] = info;
+    let synchronous = [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP, libc::SIGFPE];
+    asked.is_ok() && synchronous.contains(&signal) && code > 0
+}
+
 /// What the thread has to report, `None` when nothing yet. Never blocks, and never takes another child's status.
+///
+/// The report of a stop is read and not taken: a thread that stands before a signal whose report was taken loses the signal
+/// when its tracer dies, and one whose report was not taken gets it.
 pub fn wait(tid: i32) -> io::Result<Option<Wait>> {
     let call = || {
-        let mut status = 0;
-        // SAFETY: `status` is a live local which the kernel writes once.
-        let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
-        match result {
-            0 => Ok(None),
-            r if r == tid => Ok(Some(Wait::decode(status))),
-            _ => Err(io::Error::last_os_error()),
+        let id = libc::id_t::try_from(tid).map_err(|_| io::Error::from_raw_os_error(libc::ECHILD))?;
+        let options = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: `info` is a live local of the type which the kernel fills.
+        if unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), options) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: all bytes zero are a siginfo_t, and so is what the kernel writes; the fields of a child's report are read,
+        // which are zero as long as there is none.
+        let (pid, code, status) = unsafe {
+            let info = info.assume_init();
+            (info.si_pid(), info.si_code, info.si_status())
+        };
+        match code {
+            _ if pid == 0 => Ok(None),
+            libc::CLD_TRAPPED | libc::CLD_STOPPED => Ok(Some(Wait::decode(status))),
+            _ => {
+                // SAFETY: no status is asked for, so the kernel writes nowhere. The end of a thread is noted, because it
+                // stays in the list of threads until then.
+                unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+                Ok(Some(Wait::Ended))
+            }
         }
     };
     step_if(format_args!("waitpid"), call, Option::is_some)
@@ -206,6 +245,38 @@ pub fn take_note_of_end(tid: i32) {
         let options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
         // SAFETY: no information is asked for, so the kernel writes nowhere.
         unsafe { libc::waitid(libc::P_PID, id, std::ptr::null_mut(), options) };
+    }
+}
+
+/// Ends this process in `limit` from now, as `kill -9` does, unless what is returned was dropped before.
+pub fn end_us_in(limit: Duration) -> Option<DeadMan> {
+    let mut timer = std::ptr::null_mut();
+    // SAFETY: all bytes zero are a sigevent.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = libc::SIGKILL;
+    // SAFETY: two live locals; the kernel reads the one and writes the other.
+    if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } != 0 {
+        return None;
+    }
+    let armed = DeadMan(timer);
+    let value = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(i32::try_from(limit.subsec_nanos()).unwrap_or(0)),
+    };
+    let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    // SAFETY: the timer was made above, and `once` is a live local which the kernel reads.
+    (unsafe { libc::timer_settime(armed.0, 0, &raw const once, std::ptr::null_mut()) } == 0).then_some(armed)
+}
+
+/// A timer that ends this process; disarmed when dropped.
+#[derive(Debug)]
+pub struct DeadMan(libc::timer_t);
+
+impl Drop for DeadMan {
+    fn drop(&mut self) {
+        // SAFETY: the timer was made by `end_us_in`, which is the only maker of this value, and is deleted once.
+        unsafe { libc::timer_delete(self.0) };
     }
 }
 
@@ -318,6 +389,12 @@ pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// Whether all descriptors of one process are the same file, as since Linux 6.9, so that a lock on one is a lock on all.
+pub fn pidfd_is_its_own_file(fd: BorrowedFd<'_>) -> bool {
+    const PID_FS_MAGIC: i64 = 0x5049_4446;
+    nix::sys::statfs::fstatfs(fd).is_ok_and(|fs| fs.filesystem_type().0 == PID_FS_MAGIC)
 }
 
 /// Gives that lock back.

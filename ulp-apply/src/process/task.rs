@@ -176,8 +176,9 @@ pub fn refuse_traced(pid: i32, tid: i32) -> Result<(), Error> {
 /// Whether a tracer is another ulp-apply, whose stop passes in a moment, and no debugger.
 fn is_applier(tracer: i32) -> bool {
     let program = |who: &str| sys::read_link(format!("/proc/{who}/exe").as_ref()).ok();
-    let theirs = program(&tracer.to_string());
-    theirs.is_some() && theirs == program("self") && comm(tracer, tracer) == TRACER
+    // One that is just ending has no program any more, and lets go in a moment.
+    let same = program(&tracer.to_string()).is_none_or(|theirs| program("self") == Some(theirs));
+    same && comm(tracer, tracer) == TRACER
 }
 
 /// The auxiliary vector, as pairs of words.

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What keeps a process from staying stopped because of what happens to *us* while we hold it. To be killed is no harm: the
+//! kernel lets go then. To be stopped is: a Ctrl-Z, or output to a terminal from the background, would hold the process
+//! until somebody thinks of us. So signals that end or stop us wait until nothing is held; and against those that cannot
+//! wait (SIGSTOP, a debugger, a page of ours that never comes because the process is the one that serves it), a timer ends us.
+
+use super::sys::{self, DeadMan};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use std::time::Duration;
+
+/// On top of what was asked for. A machine that is merely slow must not be the death of us.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Holds signals back, and the timer armed, until it is dropped. To be made before the tracer, which inherits the signals,
+/// and kept until the tracer has ended.
+pub(super) struct Undisturbed {
+    before: Option<SigSet>,
+    _end: Option<DeadMan>,
+}
+
+impl Undisturbed {
+    /// `limit` is what may be held for at most; we are ended when it is left far behind.
+    pub fn new(limit: Duration) -> Self {
+        use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
+        let waiting: SigSet = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU].into_iter().collect();
+        // Both are for the worst case only, so their failure is no reason to refuse the work.
+        let before = waiting.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
+        Self { before, _end: sys::end_us_in(limit.saturating_mul(10).saturating_add(GRACE)) }
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = before.thread_set_mask();
+        }
+    }
+}
