@@ -125,7 +125,7 @@ fn exists(name: &str) -> Result<()> {
     let place = source.find(&format!("fn {function}()")).with_context(|| format!("there is no test {name}"))?;
     let before = source.get(..place).unwrap_or_default();
     let listed =
-        source.split_once("main_of_tests![").is_some_and(|(_, list)| list.contains(&format!("    {function},")));
+        source.split_once("main_of_tests!").is_some_and(|(_, list)| list.contains(&format!("    {function},")));
     ensure_that!(listed || before.trim_end().ends_with("#[test]"), "{name} is no test");
     Ok(())
 }
