@@ -270,6 +270,70 @@ fn uprobe_at_the_entry_before() -> Result<()> {
     odd.is_patched()
 }
 
+/// The entry keeps its landing pad, so that the kernel's breakpoint replaces nothing of our jump.
+fn uprobe_at_the_entry_after() -> Result<()> {
+    let mut odd = Odd::start()?;
+    let applied = odd.apply()?;
+    applied.expect_code(0)?;
+    ensure_that!(!applied.stderr.contains("uprobe"), "warned of a harmless probe\n{}", applied.report());
+    odd.become_odd(&["uprobe"])?;
+    for _ in 0..100 {
+        odd.value("2")?;
+    }
+    // Nobody's bytes are written over: the probe goes first.
+    odd.revert()?.expect_code(5)?;
+    odd.value("2")?;
+    odd.become_odd(&["uprobe-ends"])?;
+    odd.revert()?.expect_code(0)?;
+    odd.value("1")
+}
+
+/// A program for this assembler and linker mode that only waits.
+fn waiting_program(folder: &std::path::Path, name: &str, modes: (&str, &str), code: &str) -> Result<PathBuf> {
+    let (source, object, program) = (folder.join("wait.s"), folder.join("wait.o"), folder.join(name));
+    std::fs::write(&source, code)?;
+    let as_ = Command::new("as").arg(modes.0).arg(&source).arg("-o").arg(&object).output()?;
+    let ld = Command::new("ld").args(["-m", modes.1]).arg(&object).arg("-o").arg(&program).output()?;
+    if !as_.status.success() || !ld.status.success() {
+        return Err(CannotRun(format!("as or ld cannot make {name} programs")).into());
+    }
+    Ok(program)
+}
+
+fn is_refused_as_32_bit(name: &str, modes: (&str, &str), code: &str) -> Result<()> {
+    let mut odd = Odd::start()?;
+    let folder = tempfile::tempdir()?;
+    let program = waiting_program(folder.path(), name, modes, code)?;
+    let mut child = match Command::new(&program).spawn() {
+        Ok(child) => child,
+        Err(e) => return Err(CannotRun(format!("this kernel does not run {name} programs: {e}")).into()),
+    };
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    if let Some(status) = child.try_wait()? {
+        return Err(CannotRun(format!("this kernel does not run {name} programs: {status}")).into());
+    }
+    let ran = run(ulp_apply()?.arg(&odd.package).args(["--pid", &child.id().to_string()]));
+    let alive = child.try_wait()?.is_none();
+    child.kill()?;
+    child.wait()?;
+    let ran = ran?;
+    ran.expect_code(5)?;
+    ensure_that!(alive, "the program is dead");
+    ensure_that!(ran.stderr.contains("64"), "no word of the machine\n{}", ran.report());
+    odd.value("1")
+}
+
+fn i386_process() -> Result<()> {
+    // pause(2) for ever.
+    let code = ".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start\n";
+    is_refused_as_32_bit("i386", ("--32", "elf_i386"), code)
+}
+
+fn x32_process() -> Result<()> {
+    let code = ".globl _start\n_start: mov $0x40000022, %eax\nsyscall\njmp _start\n";
+    is_refused_as_32_bit("x32", ("--x32", "elf32_x86_64"), code)
+}
+
 fn timer_signals_all_the_while() -> Result<()> {
     let mut odd = Odd::start()?;
     odd.again(&["parked 8", "alarms 100"])?;
@@ -346,6 +410,9 @@ ulp_tests::main_of_tests![
     io_uring_with_threads_of_its_own,
     restartable_sequences_are_aborted_as_by_any_interruption,
     uprobe_at_the_entry_before,
+    uprobe_at_the_entry_after,
+    i386_process,
+    x32_process,
     timer_signals_all_the_while,
     threads_come_and_go_in_a_storm,
     more_threads_than_a_stop_may_take,
