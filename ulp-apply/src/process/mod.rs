@@ -160,20 +160,24 @@ impl Process {
     /// something failed; a process that is being killed is given a moment to be dead.
     pub fn lost(&self) -> Option<Error> {
         let headers = self.auxv.iter().find(|(key, _)| *key == AT_PHDR)?.1;
-        for _ in 0..5 {
+        let empty = || sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
+        // An end takes its time on a busy machine, and its memory goes first; a new program's first thread lives.
+        for look in 0..250 {
             if !self.is_alive() {
                 return Some(Error::Gone { pid: self.pid });
             }
-            // The file of a memory that nobody uses any more is empty.
-            let empty = sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
-            if !empty && !task::Stat::read(self.pid, self.pid).is_none_or(|s| s.ended() || s.exiting()) {
+            // In this order: who has no memory and is not on its way out after that has another one.
+            let empty = empty();
+            if !task::Stat::read(self.pid, self.pid).is_none_or(|s| s.ended() || s.exiting()) {
+                return empty.then_some(Error::Execed { pid: self.pid });
+            }
+            // The first thread may have ended long ago while others live.
+            if !empty && look >= 5 {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Its first thread may have ended long ago while others live.
-        let empty = sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
-        empty.then_some(Error::Execed { pid: self.pid })
+        Some(Error::Execed { pid: self.pid })
     }
 
     /// Takes the lock that keeps two appliers from working on one process, waiting for it as long as told.
