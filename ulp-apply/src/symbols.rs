@@ -254,7 +254,11 @@ impl Object<'_> {
     /// Whether this is the object that others call `name` in their list of needs.
     fn is_called(&self, memory: &dyn Memory, name: &[u8], link_name: &[u8]) -> Result<bool> {
         let base = |path: &[u8]| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
-        if link_name == name || base(link_name).as_deref() == Some(name) {
+        let file = base(link_name);
+        if link_name == name || file.as_deref() == Some(name) {
+            return Ok(true);
+        }
+        if file.is_some_and(|f| f.starts_with(b"ld-musl-")) && is_part_of_musl(name) {
             return Ok(true);
         }
         match self.dynamic.soname {
@@ -262,6 +266,12 @@ impl Object<'_> {
             None => Ok(false),
         }
     }
+}
+
+/// musl's loader and its C library are one file, which stands for each of these whatever follows the dot.
+fn is_part_of_musl(name: &[u8]) -> bool {
+    const PARTS: [&[u8]; 7] = [b"libc.", b"libpthread.", b"librt.", b"libm.", b"libdl.", b"libutil.", b"libxnet."];
+    PARTS.iter().any(|part| name.starts_with(part))
 }
 
 impl<'m> Scope<'m> {
