@@ -92,6 +92,7 @@ impl Arch for Aarch64 {
             Call::Mmap => 222,
             Call::Mprotect => 226,
             Call::SignalAction => 134,
+            Call::Restart => 128,
         }
     }
     fn stub_len(&self) -> usize {
@@ -115,4 +116,5 @@ impl Arch for Aarch64 {
     fn cure_eintr(&self, _regs: &mut Regs) -> bool {
         false
     }
+    fn begin_anew(&self, _regs: &mut Regs) {}
 }

@@ -48,6 +48,8 @@ pub enum Call {
     Mprotect,
     /// `rt_sigaction(signal, new, old, 8)`
     SignalAction,
+    /// `restart_syscall()`, with which the kernel resumes a wait that has a restart block
+    Restart,
 }
 
 /// A self-restoring system call stub: if the tracer dies, the code in it puts the thread back by itself.
@@ -313,6 +315,8 @@ pub trait Arch: Sync + fmt::Debug {
     /// The EINTR cure: when our stop made a listed call return EINTR, changes the registers so that the kernel restarts
     /// it (unless a signal handler runs first) and returns true. Else leaves them alone.
     fn cure_eintr(&self, regs: &mut Regs) -> bool;
+    /// Makes a wait with a restart block begin anew in place of being resumed, unless a signal handler runs first.
+    fn begin_anew(&self, regs: &mut Regs);
 }
 
 /// All architectures, in the order of design.md.

@@ -95,6 +95,7 @@ impl Arch for LoongArch64 {
             Call::Mmap => 222,
             Call::Mprotect => 226,
             Call::SignalAction => 134,
+            Call::Restart => 128,
         }
     }
     fn stub_len(&self) -> usize {
@@ -118,4 +119,5 @@ impl Arch for LoongArch64 {
     fn cure_eintr(&self, _regs: &mut Regs) -> bool {
         false
     }
+    fn begin_anew(&self, _regs: &mut Regs) {}
 }

@@ -308,6 +308,7 @@ impl Arch for X86_64 {
             Call::Mprotect => 10,
             Call::Munmap => 11,
             Call::SignalAction => 13,
+            Call::Restart => 219,
         }
     }
     fn stub_len(&self) -> usize {
@@ -375,6 +376,9 @@ impl Arch for X86_64 {
             regs.words[RAX] = (-ERESTARTNOHAND) as u64;
         }
         cured
+    }
+    fn begin_anew(&self, regs: &mut Regs) {
+        regs.words[RAX] = (-ERESTARTNOHAND) as u64;
     }
 }
 

@@ -142,6 +142,16 @@ fn seccomp_filter_that_kills_unmapping() -> Result<()> {
     odd.value("1")
 }
 
+/// A stopped wait is resumed by a system call of its own, restart_syscall(2), which a filter may not know.
+fn seccomp_filter_that_kills_resumed_waits() -> Result<()> {
+    let mut odd = Odd::start()?;
+    odd.again(&["sleepers", "filter kill-restart"])?;
+    for _ in 0..3 {
+        odd.is_patched()?;
+    }
+    Ok(())
+}
+
 fn strict_seccomp() -> Result<()> {
     // It cannot even be asked afterwards: a strict process may only read, write and exit.
     let mut odd = Odd::start()?;
@@ -397,6 +407,7 @@ ulp_tests::main_of_tests![
     seccomp_filters_that_allow_us_are_no_obstacle,
     seccomp_filters_that_say_no,
     seccomp_filter_that_kills_unmapping,
+    seccomp_filter_that_kills_resumed_waits,
     strict_seccomp,
     not_dumpable,
     own_namespaces,

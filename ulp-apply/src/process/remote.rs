@@ -544,8 +544,7 @@ impl<'a> Remote<'a> {
                 Err(source) => return Err(Error::SeccompUnreadable { pid, source }),
             }
         }
-        // AUDIT_ARCH: the machine, 64 bits, little endian.
-        let audit_arch = u32::from(arch.machine()) | 0xc000_0000;
+        let audit_arch = seccomp::audit_arch(arch);
         let number = u32::try_from(arch.call_number(call)).unwrap_or(u32::MAX);
         // The kernel shows a filter the address behind the call instruction, which is the stub's first; a filter that
         // tells addresses apart is asked about both ends of what that can be.

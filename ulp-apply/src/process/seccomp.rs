@@ -2,7 +2,9 @@
 //! What a thread's seccomp filters would say to one exact system call: a small interpreter of classic BPF as seccomp
 //! allows it (linux/filter.h, linux/seccomp.h). An instruction it does not know makes the answer unknown, never "allow".
 
-use super::sys::BpfWords;
+use super::sys::{self, BpfWords};
+use super::task;
+use ulp_arch::{Arch, Call, Regs};
 
 /// A filter's answer. The order is the kernel's: of several filters the first in this order wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -131,6 +133,29 @@ fn run(program: &[BpfWords], call: &CallData) -> Option<u32> {
             _ => return None,
         }
     }
+}
+
+/// Whether the kernel may resume the wait of a stopped thread by a `restart_syscall` of its own. That call is made because of
+/// our stop, and a filter that does not know it would end the process. Where filters cannot be read, any may be of that kind.
+pub(super) fn allows_resuming(arch: &dyn Arch, tid: i32, regs: &Regs) -> bool {
+    let mut filters = Vec::new();
+    loop {
+        match sys::seccomp_filter(tid, filters.len()) {
+            Ok(Some(filter)) => filters.push(filter),
+            Ok(None) => break,
+            // EINVAL says that there is no filter; others need to be told by the thread's status.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return true,
+            Err(_) => return task::Status::read(tid, tid).is_ok_and(|s| s.seccomp == 0),
+        }
+    }
+    let number = u32::try_from(arch.call_number(Call::Restart)).unwrap_or(u32::MAX);
+    let call = CallData { number, arch: audit_arch(arch), pc: arch.pc(regs), args: [0; 6] };
+    evaluate(&filters, &call) == Verdict::Allow
+}
+
+/// `AUDIT_ARCH_*`: the machine, 64 bits, little endian.
+pub(super) fn audit_arch(arch: &dyn Arch) -> u32 {
+    u32::from(arch.machine()) | 0xc000_0000
 }
 
 #[cfg(test)]

@@ -158,7 +158,11 @@ pub(super) fn look_and_cure(arch: &dyn Arch, tid: i32) -> Result<(Regs, bool), (
     let get = || sys::get_regs(tid, arch.regs_len());
     let mut regs = get().or_else(|_| get()).map_err(|e| ("GETREGSET", e))?;
     let cured = arch.cure_eintr(&mut regs);
-    if cured {
+    let begins_anew = arch.in_restart_block(&regs) && !super::seccomp::allows_resuming(arch, tid, &regs);
+    if begins_anew {
+        arch.begin_anew(&mut regs);
+    }
+    if cured || begins_anew {
         let set = || sys::set_regs(tid, &regs);
         set().or_else(|_| set()).map_err(|e| ("SETREGSET", e))?;
     }
