@@ -10,7 +10,7 @@ use crate::process::{Maps, Module, Protection, Suspect, Wish};
 use crate::registry::{
     self, Access, Area, CommitRecord, Entry, FunctionRecord, GateRecord, Record, State, TargetRecord,
 };
-use crate::snapshot::{PackageFile, Snapshot};
+use crate::snapshot::{PackageFile, Snapshot, page_of};
 use crate::symbols::Scope;
 use ulp_arch::{Arch, Commit, Flow, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
@@ -229,6 +229,15 @@ fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) 
     if old.len() != wanted || pad != usize::from(function.landing) || function.room < wanted as u64 {
         return Err(Error::refused(
             format!("the entry of {name} has room for {} bytes, and a jump needs {wanted}", function.room),
+            "this function cannot be patched; patch its callers",
+        )
+        .code("E-TOO-SMALL"));
+    }
+    if page_of(entry.plus(pad as u64)) != page_of(entry.plus(wanted.saturating_sub(1) as u64)) {
+        return Err(Error::refused(
+            format!(
+                "the jump at the entry of {name} would lie on two pages, and a write that is cut short leave half of it"
+            ),
             "this function cannot be patched; patch its callers",
         )
         .code("E-TOO-SMALL"));

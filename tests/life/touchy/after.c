@@ -17,6 +17,8 @@ static int sibling;
 static void count(int signal) { caught += signal == SIGUSR1; }
 
 static int share(void *unused) {
+    // It ends with us, whatever ends us.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     while (!leave) usleep(1000);
     (void)unused;
     return 0;
