@@ -186,6 +186,20 @@ pub enum Undisplaceable {
     Unsupported,
 }
 
+/// How a relocated field of linked code is to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkedForm {
+    /// As its relocation row says.
+    AsWritten,
+    /// The slot was left out: a PC-relative field that leads to the symbol itself, this many bytes before the relocation's.
+    Direct {
+        /// 0, or how far the field moved towards the start.
+        before: usize,
+    },
+    /// The slot was left out: the symbol's address is an operand, without addend.
+    Immediate,
+}
+
 /// Everything generic code may ask about a processor. Ask for a property, never for a name.
 pub trait Arch: Sync + fmt::Debug {
     /// The kernel's name: `x86_64`, `aarch64`, `loongarch64`.
@@ -240,6 +254,12 @@ pub trait Arch: Sync + fmt::Debug {
     /// shorter way to the symbol.
     fn relaxed_around(&self, _r_type: u32) -> (usize, usize) {
         (0, 0)
+    }
+
+    /// What the linker made of the field of relocation `r_type` at `field` of linked code: it may have found a shorter way
+    /// to the symbol than through a slot.
+    fn linked_form(&self, _r_type: u32, _code: &[u8], _field: usize) -> LinkedForm {
+        LinkedForm::AsWritten
     }
 
     // ---- entry jumps ----

@@ -7,8 +7,8 @@ mod address;
 mod gate;
 
 use crate::{
-    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, PcRelative, Range, Regs, RelocRow,
-    RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, PcRelative, Range,
+    Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
@@ -229,6 +229,20 @@ impl Arch for X86_64 {
             // GOTPCRELX: `jmp *sym@GOTPCREL(%rip)` becomes `jmp sym; nop`.
             41 => (2, 0),
             _ => (0, 0),
+        }
+    }
+
+    fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
+        // psABI B.2: what becomes of GOTPCRELX (41) and REX_GOTPCRELX (42). Opcode and ModRM stand in front of the field.
+        let front = field.checked_sub(2).and_then(|start| code.get(start..field));
+        match (r_type, front) {
+            // lea sym(%rip), reg; addr32 call sym
+            (41 | 42, Some([0x8d, _] | [0x67, 0xe8])) => LinkedForm::Direct { before: 0 },
+            // jmp sym; nop
+            (41, Some([0xe9, _])) => LinkedForm::Direct { before: 1 },
+            // mov $sym, reg; an arithmetic operation with $sym; test $sym, reg
+            (41 | 42, Some([0xc7 | 0x81 | 0xf7, modrm])) if modrm >> 6 == 3 => LinkedForm::Immediate,
+            _ => LinkedForm::AsWritten,
         }
     }
 

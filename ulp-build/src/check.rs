@@ -38,6 +38,11 @@ pub fn old_side(context: &Context<'_>, key: Key, entry: LinkAddr, new_symbol: St
             Where::Unknown(why) => {
                 return Err(refusal(Code::Ambiguous, name, why, "leave this function out of the fix"));
             }
+            Where::Unproved(why) => {
+                let message = format!("{} of {name} is not proved to be production's: {why}", child.name);
+                let advice = "build with production's own compiler, flags and path";
+                return Err(refusal(Code::NotReproduced, name, message, advice));
+            }
         }
     }
     let body = linked.production.bytes(entry, old.size).ok_or_else(lost)?;
@@ -117,6 +122,10 @@ fn room(arch: &dyn Arch, linked: &Linked, entry: LinkAddr, size: u64, wanted: u6
     };
     // An unnamed input section may follow: only the assembler's own alignment or the linker's fill is padding.
     let filled = linked.map.fill_at(end);
+    // Where only some symbols are proved, what follows may be code that nobody knows of.
+    if linked.proof.is_some() && filled == 0 {
+        return size;
+    }
     let limit = if filled > 0 { next.min(end.plus(filled)) } else { next };
     let Some(gap) = limit.0.checked_sub(end.0).and_then(|len| linked.production.bytes(end, len)) else { return size };
     let mut at = 0;

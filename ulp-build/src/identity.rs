@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Proves which linked file of the build is the production binary: the same build-id, or the same loaded bytes. In both
-//! grades the rebuilt file's symbols are the production file's symbols. What cannot be proved is refused.
+//! Tells which linked file of the build is the production binary: the same build-id, or the same loaded bytes. In both
+//! grades the rebuilt file's symbols are the production file's symbols. A file of the same name that is another link of the
+//! same objects is the third grade, which is proved function by function later (`proof`).
 
 use crate::model::{Code, Refusal, Stop};
 use anyhow::{Context, Result, anyhow};
@@ -117,6 +118,12 @@ pub fn identify<'a>(production: &Path, candidates: &'a [Candidate]) -> Result<(&
             }
         }
     }
+    // Another link of the same objects: to be proved function by function.
+    let of_the_name = |c: &&&Candidate| c.output.file_name() == production.file_name() && alike(&target, &c.kept);
+    let same_name: Vec<_> = order.iter().filter(of_the_name).collect();
+    if let [only] = same_name[..] {
+        return Ok((only, Identity::PerFunction));
+    }
     let refusal = match nearest {
         None => Refusal::new(
             Code::Identity,
@@ -130,11 +137,18 @@ pub fn identify<'a>(production: &Path, candidates: &'a [Candidate]) -> Result<(&
                 production.display(),
                 output.display()
             ),
-            "build with production's own compiler, flags and path (--build, --build-path); \
-             a proof function by function is to come",
+            "build with production's own compiler, flags and path (--build, --build-path)",
         ),
     };
     Err(refusal.about(production.display().to_string()).into())
+}
+
+/// Whether a candidate is of the production file's kind, by the loaded sections that both have.
+fn alike(production: &Facts, candidate: &Path) -> bool {
+    let Ok(rebuilt) = read(candidate) else { return false };
+    let code = |f: &Facts| f.sections.iter().any(|s| s.name == ".text");
+    let program = |f: &Facts| f.sections.iter().any(|s| s.name == ".interp");
+    code(production) && code(&rebuilt) && program(production) == program(&rebuilt)
 }
 
 /// The refusal of a file without build-id.
@@ -172,4 +186,14 @@ pub fn check_debuginfo(debuginfo: &[PathBuf], targets: &[PathBuf]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The debug file that belongs to a production file, by build-id.
+pub fn debuginfo_of(debuginfo: &[PathBuf], production: &Path) -> Option<PathBuf> {
+    let id = |path: &Path| {
+        let bytes = fs::read(path).ok()?;
+        object::File::parse(&*bytes).ok()?.build_id().ok()?.map(<[u8]>::to_vec)
+    };
+    let wanted = id(production)?;
+    debuginfo.iter().find(|path| id(path).as_ref() == Some(&wanted)).cloned()
 }

@@ -141,6 +141,22 @@ impl LinkMap {
         }
     }
 
+    /// The same link with every address moved; what has no new place is left out of fills and globals. The places of
+    /// sections stay as they are.
+    pub fn moved(&self, to: impl Fn(LinkAddr) -> Option<LinkAddr>) -> Self {
+        // A fill is known by what stands around it: both neighbours must have moved by the same distance.
+        let fill = |f: &Extent| {
+            let (before, after) = (to(LinkAddr(f.addr.0.checked_sub(1)?))?, to(f.addr.plus(f.size))?);
+            let start = before.plus(1);
+            (after == start.plus(f.size)).then_some(Extent { addr: start, size: f.size })
+        };
+        Self {
+            fills: self.fills.iter().filter_map(fill).collect(),
+            globals: self.globals.iter().filter_map(|a| to(*a)).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Whether `addr` is where the link has a symbol that more than one object may see.
     pub fn is_global(&self, addr: LinkAddr) -> bool {
         self.globals.contains(&addr)

@@ -83,6 +83,8 @@ pub struct Built {
 pub struct LinkedElf {
     /// The production file (`--target`), or the linked file itself.
     pub production: PathBuf,
+    /// The production file's debug information, where it was given (`--debuginfo`).
+    pub debuginfo: Option<PathBuf>,
     /// The rebuilt, unstripped file with all symbols.
     pub rebuilt: PathBuf,
     pub identity: Identity,
@@ -90,6 +92,8 @@ pub struct LinkedElf {
     pub map: PathBuf,
     /// Every object that went in, by the name the link map uses for it (`src/a.o`, `lib/libx.a(b.o)`): digest of its bytes.
     pub inputs: BTreeMap<String, String>,
+    /// Copies of those objects, by the same names, where the build made them.
+    pub objects: BTreeMap<String, PathBuf>,
     /// Shared libraries on the link line, as resolved files.
     pub libraries: Vec<PathBuf>,
 }

@@ -7,9 +7,10 @@ use crate::diff::{Reason, UnitDiff, Verdict};
 use crate::emit::Builder;
 use crate::entries;
 use crate::model::{Built, Code, LinkedElf, Refusal, Request};
-use crate::object::{AtomKind, Object};
+use crate::object::{AtomId, AtomKind, Object};
+use crate::producer;
 use crate::reproduce;
-use crate::resolve::place::{Linked, LinkedError, Pristine, is_cold_child};
+use crate::resolve::place::{Linked, LinkedError, Pristine, Where, is_cold_child};
 use crate::resolve::{UnitIn, refusal};
 use crate::select::{Selection, select};
 use rayon::prelude::*;
@@ -97,6 +98,18 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
             continue;
         };
         refusals.extend(not_reproduced(arch, &units, &touched));
+        match not_proved(link, linked, &units, &touched) {
+            // Nothing more can be said of a program that is another one, or may be.
+            Err(other) => {
+                refusals.push(other);
+                continue;
+            }
+            Ok(more) if more.is_empty() => {}
+            Ok(more) => {
+                refusals.extend(more);
+                continue;
+            }
+        }
         refusals.extend(binding(link, linked));
         let selection = select(arch, linked, units);
         selections.push((link, linked, selection));
@@ -269,6 +282,77 @@ fn not_reproduced(arch: &dyn ulp_arch::Arch, units: &[UnitIn<'_>], touched: &[bo
         differences.into_iter().map(say).collect()
     };
     units.par_iter().zip(touched).flat_map_iter(one).collect()
+}
+
+/// Functions to show of a unit of which more are not proved.
+const SHOWN: usize = 3;
+
+/// Functions of touched units that production has as other code, or nobody knows where. One that the fix does not touch counts
+/// as well: it may hold a copy of one that it does.
+fn not_proved(
+    link: &LinkedElf,
+    linked: &Linked,
+    units: &[UnitIn<'_>],
+    touched: &[bool],
+) -> Result<Vec<Refusal>, Refusal> {
+    let Some(proof) = &linked.proof else { return Ok(Vec::new()) };
+    let share = proof.share();
+    if share.proved * 2 < share.functions || share.functions == 0 {
+        let message = format!(
+            "{} is not what these sources give: {} of {} functions of the rebuilt file were found in it",
+            link.production.display(),
+            share.proved,
+            share.functions
+        );
+        let causes = units.iter().zip(touched).filter(|(_, touched)| **touched).find_map(|(unit, _)| {
+            let mut said = producer::read(&link.production);
+            said.units.extend(link.debuginfo.as_deref().map(producer::read).unwrap_or_default().units);
+            producer::difference(&said, &unit.unit.orig.as_deref().map(producer::read)?, &unit.unit.source)
+        });
+        let advice = "build from the very sources of production, with its own compiler, flags and path";
+        let (code, message) = match causes {
+            Some(cause) => (Code::NotReproduced, format!("{message}: {cause}")),
+            None => (Code::Identity, message),
+        };
+        return Err(refusal(code, &file_name(link), message, advice));
+    }
+    let (mut refusals, mut producer) = (Vec::new(), None);
+    for (unit, _) in units.iter().zip(touched).filter(|(u, touched)| **touched && u.object.is_some()) {
+        let (Some(pristine), Some(object)) = (&unit.pristine, &unit.object) else { continue };
+        let mut doubts = Vec::new();
+        for (index, atom) in pristine.object.atoms.iter().enumerate() {
+            if atom.kind == AtomKind::Function
+                && !atom.anonymous
+                && let Where::Unproved(why) = linked.place(pristine, object, AtomId(index))
+            {
+                doubts.push((atom.name.as_str(), why));
+            }
+        }
+        if doubts.is_empty() {
+            continue;
+        }
+        let source = unit.unit.source.display();
+        let said = producer.get_or_insert_with(|| {
+            let mut said = producer::read(&link.production);
+            if let Some(debug) = &link.debuginfo {
+                said.units.append(&mut producer::read(debug).units);
+            }
+            said
+        });
+        let ours = unit.unit.orig.as_deref().map(producer::read).unwrap_or_default();
+        let cause = producer::difference(said, &ours, &unit.unit.source);
+        let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+        for (name, why) in doubts.iter().take(SHOWN) {
+            let message = format!("{name} of {source} is not proved to be production's: {why}{cause}");
+            let advice = "build with production's own compiler, flags and path; --explain shows both";
+            refusals.push(refusal(Code::NotReproduced, name, message, advice));
+        }
+        if let Some(more) = doubts.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            let message = format!("{more} more functions of {source} are not proved to be production's");
+            refusals.push(refusal(Code::NotReproduced, &source.to_string(), message, "build as production was built"));
+        }
+    }
+    Ok(refusals)
 }
 
 /// The rebuilt file must be bound to its libraries as the production file is: slots are taken from it.

@@ -28,6 +28,10 @@ pub struct Elf {
     /// `.dynsym`.
     pub dynamic: Vec<DynamicSymbol>,
     pub slots: Vec<Slot>,
+    /// Words that the loader fills with an address of this very file: where they are, and the link address meant.
+    pub relative: BTreeMap<LinkAddr, LinkAddr>,
+    /// Words that the loader fills with the address of a symbol of [`Elf::dynamic`], plus an addend.
+    pub pointers: BTreeMap<LinkAddr, (usize, i64)>,
     pub soname: Option<String>,
     pub needed: Vec<String>,
     /// Names a dynamic loader (`PT_INTERP`).
@@ -169,6 +173,8 @@ impl Elf {
             by_addr: BTreeMap::new(),
             dynamic: dynamic_symbols(&file)?,
             slots: Vec::new(),
+            relative: BTreeMap::new(),
+            pointers: BTreeMap::new(),
             soname: None,
             needed: Vec::new(),
             interpreted: false,
@@ -187,14 +193,32 @@ impl Elf {
             _ => return Err(ElfError::NotLinked),
         };
         elf.slots = slots(&file)?;
-        for (index, symbol) in elf.symbols.iter().enumerate() {
-            elf.by_name.entry(symbol.name.clone()).or_default().push(index);
-            if symbol.kind != SymbolKind::Tls {
-                elf.by_addr.entry(symbol.addr).or_default().push(index);
+        let packed = pointers(&file, &mut elf)?;
+        elf.index_symbols();
+        elf.data = data;
+        for place in packed {
+            // Packed relative relocations keep the address in the word itself.
+            if let Some(word) = elf.bytes(place, 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes) {
+                elf.relative.insert(place, LinkAddr(word));
             }
         }
-        elf.data = data;
         Ok(elf)
+    }
+
+    /// The same file with another symbol table.
+    pub fn with_symbols(&self, symbols: Vec<Symbol>) -> Self {
+        let mut elf = Self { symbols, by_name: BTreeMap::new(), by_addr: BTreeMap::new(), ..self.clone() };
+        elf.index_symbols();
+        elf
+    }
+
+    fn index_symbols(&mut self) {
+        for (index, symbol) in self.symbols.iter().enumerate() {
+            self.by_name.entry(symbol.name.clone()).or_default().push(index);
+            if symbol.kind != SymbolKind::Tls {
+                self.by_addr.entry(symbol.addr).or_default().push(index);
+            }
+        }
     }
 
     /// Reads what concerns us of `PT_DYNAMIC`; returns whether the file calls itself a position-independent executable.
@@ -277,6 +301,14 @@ impl Elf {
         let block = tls.size.checked_next_multiple_of(tls.align.max(1))?;
         let within = addr.0.checked_sub(tls.addr.0).filter(|w| *w <= tls.size)?;
         i64::try_from(within).ok()?.checked_sub(i64::try_from(block).ok()?)
+    }
+
+    /// The thread-local address that lies at this distance from the thread pointer: [`Elf::tp_offset`] backwards.
+    pub fn at_tp_offset(&self, offset: i64) -> Option<LinkAddr> {
+        let tls = self.tls?;
+        let block = i64::try_from(tls.size.checked_next_multiple_of(tls.align.max(1))?).ok()?;
+        let within = u64::try_from(block.checked_add(offset)?).ok()?;
+        Some(tls.addr.plus(within))
     }
 
     /// A program without a loader and without libraries: whatever it calls is inside.
@@ -464,4 +496,34 @@ fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
     }
     all.sort_by_key(|s| s.addr);
     Ok(all)
+}
+
+/// Reads the loader's relocations that store addresses outside of the global offset table; returns the places of the
+/// packed ones (`SHT_RELR`), whose values are in the words themselves.
+fn pointers(file: &File<'_>, into: &mut Elf) -> Result<Vec<LinkAddr>, ElfError> {
+    let endian = file.endian();
+    let mut packed = Vec::new();
+    for header in file.elf_section_table().iter() {
+        if header.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 {
+            continue;
+        }
+        if let Some(relocations) = header.relr(endian, file.data())? {
+            packed.extend(relocations.map(LinkAddr));
+        }
+        let Some((relocations, _)) = header.rela(endian, file.data())? else { continue };
+        for r in relocations {
+            let (place, addend) = (LinkAddr(r.r_offset(endian)), r.r_addend(endian));
+            match r.r_type(endian, false) {
+                elf::R_X86_64_RELATIVE => {
+                    into.relative.insert(place, LinkAddr(addend as u64));
+                }
+                elf::R_X86_64_64 => {
+                    let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
+                    into.pointers.insert(place, (symbol, addend));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(packed)
 }

@@ -153,6 +153,7 @@ impl Context<'_> {
             Where::Unknown(why) => {
                 Err(refusal(Code::Ambiguous, &atom.name, format!("{user} refers to {}, and {why}", atom.name), REBUILD))
             }
+            Where::Unproved(why) => Err(unproved(user, &atom.name, &why)),
         }
     }
 
@@ -224,6 +225,7 @@ impl Context<'_> {
                 let message = format!("{user} refers to {name}, and the linked file has several symbols of this name");
                 Err(refusal(Code::Ambiguous, name, message, REBUILD))
             }
+            Global::Unproved(why) => Err(unproved(user, name, why)),
             Global::None => self.dynamic(user, name, r, row),
         }
     }
@@ -390,6 +392,7 @@ impl Context<'_> {
             Where::Unknown(why) => {
                 Err(refusal(Code::Ambiguous, name, format!("{user} uses {name}, and {why}"), REBUILD))
             }
+            Where::Unproved(why) => Err(unproved(user, name, &why)),
         }
     }
 
@@ -399,6 +402,7 @@ impl Context<'_> {
             Global::One(symbol) if symbol.kind == ElfKind::Tls && !elf.is_preemptible(name) => {
                 self.thread_local_at(user, name, self.linked.address(symbol), row)
             }
+            Global::Unproved(why) => Err(unproved(user, name, why)),
             Global::Several => {
                 let message = format!("{user} refers to {name}, and the linked file has several symbols of this name");
                 Err(refusal(Code::Ambiguous, name, message, REBUILD))
@@ -443,6 +447,11 @@ impl Context<'_> {
             None => Err(tls_model(user, name)),
         }
     }
+}
+
+fn unproved(user: &str, name: &str, why: &str) -> Refusal {
+    let message = format!("{user} refers to {name}, whose place in production is not proved: {why}");
+    refusal(Code::NotReproduced, name, message, "build with production's own compiler, flags and path")
 }
 
 fn tls(name: &str, source: Source) -> Meaning {

@@ -271,6 +271,12 @@ impl Selection<'_> {
     }
 }
 
+/// The refusal of a function that production does not have as it was built here.
+fn not_proved(name: &str, why: &str) -> Refusal {
+    let message = format!("{name} is not proved to be production's: {why}");
+    refusal(Code::NotReproduced, name, message, "build with production's own compiler, flags and path")
+}
+
 /// The running program's entry of a changed function; `None`: it was left out of the program.
 fn entry(context: &Context<'_>, unit: &UnitIn<'_>, key: Key, atom: &Atom) -> Result<Option<LinkAddr>, Refusal> {
     let linked = context.linked;
@@ -295,6 +301,7 @@ fn entry(context: &Context<'_>, unit: &UnitIn<'_>, key: Key, atom: &Atom) -> Res
         }
         (Where::Dropped, _) => return Ok(None),
         (Where::Unknown(why), _) => return Err(ambiguous(why)),
+        (Where::Unproved(why), _) => return Err(not_proved(&atom.name, &why)),
     };
     if old.ifunc || linked.rebuilt.at(addr).any(|s| s.kind == SymbolKind::Ifunc) {
         let message = format!("{} is a resolver, which has run already", atom.name);

@@ -150,11 +150,12 @@ fn a_unit_that_is_not_linked_is_no_change() {
 fn wrong_and_unusable_targets_are_refused() {
     let trees = Trees::new(&[("part.c", &changed_part())]);
     trees.make("orig");
-    // Another program altogether, and the same one from other flags.
-    for (build, code) in [("make CFLAGS=-O0", "E-IDENTITY"), ("make LDFLAGS=-Wl,--build-id=none", "E-IDENTITY")] {
-        let run = trees.run(&["--target", "orig/prog", "--build", build]);
-        assert_eq!((run.code(), run.refusals()), (5, vec![code.to_string()]), "{run}");
-    }
+    // Another program altogether, as far as anyone can tell.
+    let run = trees.run(&["--target", "orig/prog", "--build", "make CFLAGS=-O0"]);
+    assert_eq!((run.code(), run.refusals()), (5, vec!["E-IDENTITY".to_string()]), "{run}");
+    // Another link of the same objects is proved function by function.
+    let run = trees.run(&["--target", "orig/prog", "--build", "make LDFLAGS=-Wl,--build-id=none"]);
+    assert_eq!(run.code(), 0, "{run}");
     let run = trees.run(&["--build", "make LDFLAGS=-Wl,--build-id=none"]);
     assert_eq!((run.code(), run.refusals()), (5, vec!["E-NO-BUILD-ID".to_string()]), "{run}");
     let run = trees.run(&["--target", "orig/prog", "--debuginfo", "/proc/self/exe"]);

@@ -56,10 +56,12 @@ impl Tree {
         run(dir.path(), &format!("{link} -Wl,--build-id -Wl,-Map=app.map -o app && strip -o production app"));
         let link = LinkedElf {
             production: at("production"),
+            debuginfo: None,
             rebuilt: at("app"),
             identity: Identity::SameBuildId,
             map: at("app.map"),
             inputs,
+            objects: BTreeMap::new(),
             libraries: Vec::new(),
         };
         Self { dir, link }

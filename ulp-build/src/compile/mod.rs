@@ -417,7 +417,13 @@ fn links(
                 .map(|path| watched.place.real(path))
                 .filter(|path| matches!(trees::is_binary(path), Ok(Some(trees::Binary::Linked))))
                 .collect::<Vec<_>>();
-            Ok(LinkedElf { production, rebuilt, identity, map: watched.store.map(digest), inputs, libraries })
+            let kept = |(name, digest): (&String, &String)| {
+                Some((name.clone(), watched.store.object(digest))).filter(|(_, path)| path.exists())
+            };
+            let objects = inputs.iter().filter_map(kept).collect();
+            let map = watched.store.map(digest);
+            let debuginfo = identity::debuginfo_of(&request.debuginfo, &production);
+            Ok(LinkedElf { production, debuginfo, rebuilt, identity, map, inputs, objects, libraries })
         })
         .collect()
 }

@@ -7,19 +7,28 @@ use crate::linkmap::{Fate, LinkMap};
 use crate::model::LinkedElf;
 use crate::object::{Atom, AtomId, AtomKind, Object, Scope};
 use crate::production::{Elf, Symbol, SymbolKind};
+use crate::proof::Proof;
 use crate::reproduce::Pairing;
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use ulp_arch::LinkAddr;
+use ulp_format::Identity;
 
 /// One linked file: what was rebuilt, what is in production, and how it was put together.
 #[derive(Clone, Debug)]
 pub struct Linked {
+    /// The file with all symbols. Where production is another link of the same objects: production itself, with the
+    /// rebuilt file's symbols at the places that were proved.
     pub rebuilt: Elf,
     pub production: Elf,
     pub map: LinkMap,
     pub libraries: Libraries,
+    /// Production is another link of the same objects, and this says where it has what.
+    pub proof: Option<Arc<Proof>>,
+    /// Names of the rebuilt file that were not proved, with the reason.
+    unproved: BTreeMap<String, String>,
     /// Digest of an object to the names the link map has for it.
     objects: BTreeMap<String, Vec<String>>,
 }
@@ -51,6 +60,8 @@ pub enum Where {
     /// Thrown away by the linker.
     Dropped,
     Unknown(String),
+    /// The link has it, and production has something else, or nobody knows where.
+    Unproved(String),
 }
 
 /// What the link made of a name that more than one object sees.
@@ -60,6 +71,8 @@ pub enum Global<'a> {
     None,
     /// Several locals of this name, of which any may be meant.
     Several,
+    /// The link has it, and where production has it is not proved.
+    Unproved(&'a str),
 }
 
 impl Pristine {
@@ -98,20 +111,29 @@ impl Linked {
         let elf = |path: &Path| Elf::read(path).map_err(|e| LinkedError::Elf(path.to_owned(), e));
         let text = std::fs::read(&link.map).map_err(|e| LinkedError::Io(link.map.clone(), e))?;
         let map = LinkMap::parse(&String::from_utf8_lossy(&text)).map_err(|e| LinkedError::Map(link.map.clone(), e))?;
-        let rebuilt = elf(&link.rebuilt)?;
+        let (rebuilt, production) = (elf(&link.rebuilt)?, elf(&link.production)?);
         let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, digest) in &link.inputs {
             if map.has_object(name) {
                 objects.entry(digest.clone()).or_default().push(name.clone());
             }
         }
-        Ok(Self {
-            production: elf(&link.production)?,
-            libraries: Libraries::of(&rebuilt, &link.production, &link.libraries),
-            rebuilt,
-            map,
-            objects,
-        })
+        let libraries = Libraries::of(&rebuilt, &link.production, &link.libraries);
+        let mut linked = Self { production, libraries, rebuilt, map, proof: None, unproved: BTreeMap::new(), objects };
+        if link.identity == Identity::PerFunction
+            && let Some(arch) = ulp_arch::by_machine(linked.rebuilt.machine)
+        {
+            let proof = Proof::of(arch, &linked.rebuilt, &linked.production, &linked.map, &link.objects);
+            let (mut symbols, mut unproved) = proof.symbols(&linked.rebuilt, &linked.production);
+            if let Some(debug) = &link.debuginfo {
+                let debug = std::fs::read(debug).map_err(|e| LinkedError::Io(debug.clone(), e))?;
+                second_source(&debug, &mut symbols, &mut unproved);
+            }
+            linked.map = linked.map.moved(|addr| proof.place(addr, false).ok());
+            linked.rebuilt = linked.production.with_symbols(symbols);
+            (linked.proof, linked.unproved) = (Some(Arc::new(proof)), unproved);
+        }
+        Ok(linked)
     }
 
     /// The names under which an object with this digest went in.
@@ -126,6 +148,7 @@ impl Linked {
             // Common symbols of one name are merged by the linker.
             return match self.global(&atom.name) {
                 Global::One(symbol) => Where::At(self.address(symbol)),
+                Global::Unproved(why) => Where::Unproved(why.to_owned()),
                 _ => Where::Unknown(format!("the common symbol {} is not in the symbol table", atom.name)),
             };
         }
@@ -133,7 +156,13 @@ impl Linked {
             return Where::Unknown(format!("{} is in no section", atom.name));
         };
         match self.map.fate(name, section, &sizes, nth) {
-            Fate::Placed(extent) => self.checked(pristine, id, atom, extent.addr.plus(atom.offset)),
+            Fate::Placed(extent) => {
+                let (addr, thread) = (extent.addr.plus(atom.offset), is_thread_local(atom));
+                match self.proof.as_ref().map_or(Ok(addr), |proof| proof.place(addr, thread)) {
+                    Ok(addr) => self.checked(pristine, id, atom, addr),
+                    Err(doubt) => Where::Unproved(doubt.why),
+                }
+            }
             Fate::Dropped => Where::Dropped,
             Fate::Unknown => {
                 Where::Unknown(format!("the link map does not tell where section {section} of {name} went"))
@@ -165,6 +194,9 @@ impl Linked {
     /// The definition that won the link for a name other objects see. Hidden globals became local symbols: the link map
     /// knows them from statics.
     pub fn global(&self, name: &str) -> Global<'_> {
+        if let Some(why) = self.unproved.get(name) {
+            return Global::Unproved(why);
+        }
         let visible: Vec<_> = self.rebuilt.named(name).filter(|s| !s.local).collect();
         let quiet = || self.rebuilt.named(name).filter(|s| s.local && self.map.is_global(self.address(s))).collect();
         match one(visible).or_else(|| one(quiet())) {
@@ -183,6 +215,8 @@ impl Linked {
             return (place, true);
         }
         match (&place, self.global(&atom.name)) {
+            (Where::Unproved(_), _) => (place, true),
+            (_, Global::Unproved(why)) => (Where::Unproved(why.to_owned()), true),
             (Where::Unknown(_), Global::One(_)) if atom.comdat.is_none() && atom.scope == Scope::Global => {
                 (place, true)
             }
@@ -196,6 +230,37 @@ impl Linked {
             _ => (place, true),
         }
     }
+}
+
+/// The debug information of production has symbols too. Where a name stands for one thing in both, the two must agree.
+fn second_source(debug: &[u8], symbols: &mut Vec<Symbol>, unproved: &mut BTreeMap<String, String>) {
+    let Ok(file) = object::File::parse(debug) else { return };
+    let mut said: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    for symbol in file.symbols().filter(|s| s.is_definition()) {
+        let Ok(name) = symbol.name() else { continue };
+        let one = said.entry(name).or_insert(Some(symbol.address()));
+        if *one != Some(symbol.address()) {
+            *one = None;
+        }
+    }
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for symbol in symbols.iter() {
+        *times.entry(symbol.name.clone()).or_default() += 1;
+    }
+    symbols.retain(|symbol| {
+        let Some(Some(addr)) = said.get(symbol.name.as_str()).copied() else { return true };
+        let agree = addr == symbol.addr.0 || times.get(&symbol.name) != Some(&1) || symbol.kind == SymbolKind::Tls;
+        if !agree {
+            let other = LinkAddr(addr);
+            let why = format!("the debug information has it at {other}, and production's own code at {}", symbol.addr);
+            unproved.insert(symbol.name.clone(), why);
+        }
+        agree
+    });
+}
+
+fn is_thread_local(atom: &Atom) -> bool {
+    matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero)
 }
 
 /// Whether an atom is code that can be entered by a call, and not only reached by a jump from its parent.

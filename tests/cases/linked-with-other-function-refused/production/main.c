@@ -1,0 +1,16 @@
+// Production has another function in the file of the fix: nobody knows what else is different there (D79).
+#include "ask.h"
+#include "rates.h"
+
+static int calls;
+static int limit = 50;
+static __thread int depth;
+
+NOINLINE static int capped(int n) { return n > limit + 1 ? limit : n; }
+NOINLINE int price(int n) {
+    calls++;
+    depth += 2;
+    return capped(n * 3) + rate(n) + calls * 1000 + depth;
+}
+
+void answer(const char *question) { printf("%d %s\n", price(atoi(question)), rate_name(calls)); }

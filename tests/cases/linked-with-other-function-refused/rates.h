@@ -1,0 +1,2 @@
+int rate(int n);
+const char *rate_name(int n);

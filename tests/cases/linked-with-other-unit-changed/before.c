@@ -1,0 +1,16 @@
+// Production has another table and another function in a file that the fix does not touch: what the patch needs is proved (D80).
+#include "ask.h"
+#include "rates.h"
+
+static int calls;
+static int limit = 50;
+static __thread int depth;
+
+NOINLINE static int capped(int n) { return n > limit ? limit : n; }
+NOINLINE int price(int n) {
+    calls++;
+    depth += 2;
+    return capped(n * 3) + rate(n) + calls * 1000 + depth;
+}
+
+void answer(const char *question) { printf("%d %s\n", price(atoi(question)), rate_name(calls)); }
