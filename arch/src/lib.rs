@@ -256,6 +256,19 @@ pub trait Arch: Sync + fmt::Debug {
         (0, 0)
     }
 
+    /// The relocation type that the assembler would have written for a distance that it resolved itself, when so many bytes of
+    /// the instruction are the field and what follows it; `None`: the field cannot hold any distance.
+    fn assembled(&self, _bytes: usize) -> Option<u32> {
+        None
+    }
+    /// Whether `code` has a way out: a return, or a jump to somewhere else. True too where that cannot be seen.
+    fn returns(&self, _code: &[u8]) -> bool {
+        true
+    }
+    /// Whether control may run over the end of `code` into what stands behind it. True too where that cannot be seen.
+    fn runs_over_end(&self, _code: &[u8]) -> bool {
+        true
+    }
     /// What the linker made of the field of relocation `r_type` at `field` of linked code: it may have found a shorter way
     /// to the symbol than through a slot.
     fn linked_form(&self, _r_type: u32, _code: &[u8], _field: usize) -> LinkedForm {

@@ -232,6 +232,39 @@ impl Arch for X86_64 {
         }
     }
 
+    fn assembled(&self, bytes: usize) -> Option<u32> {
+        // R_X86_64_PC32: a field of four bytes, with up to four of an immediate operand behind it.
+        (4..=8).contains(&bytes).then_some(2)
+    }
+
+    fn returns(&self, code: &[u8]) -> bool {
+        Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().any(|insn| match insn.flow_control() {
+            FlowControl::Return | FlowControl::IndirectBranch => true,
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                insn.near_branch_target() >= code.len() as u64
+            }
+            _ => insn.is_invalid(),
+        })
+    }
+
+    fn runs_over_end(&self, code: &[u8]) -> bool {
+        let mut last = None;
+        for insn in Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().filter(|i| i.mnemonic() != Mnemonic::Nop)
+        {
+            last = Some(insn.flow_control());
+            if insn.is_invalid() {
+                return true;
+            }
+        }
+        let leaves = [
+            FlowControl::Return,
+            FlowControl::UnconditionalBranch,
+            FlowControl::IndirectBranch,
+            FlowControl::Exception,
+        ];
+        !last.is_some_and(|flow| leaves.contains(&flow))
+    }
+
     fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         // psABI B.2: what becomes of GOTPCRELX (41) and REX_GOTPCRELX (42). Opcode and ModRM stand in front of the field.
         let front = field.checked_sub(2).and_then(|start| code.get(start..field));

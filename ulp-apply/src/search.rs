@@ -68,7 +68,7 @@ pub fn pointer(
         guard: process.pointer_guard().map(|guard| (guard, process.arch().pointer_rotation())),
     };
     for mapping in process.maps()?.iter().filter(|m| m.read) {
-        for range in ranges(process, entry, mapping, place) {
+        for range in ranges(process, entry, mapping, place, deadline) {
             let mut at = range.start;
             while at < range.end {
                 if Instant::now() >= deadline {
@@ -90,7 +90,7 @@ pub fn pointer(
 }
 
 /// What of a mapping is to be searched.
-fn ranges(process: &Process, entry: &Entry, mapping: &Mapping, place: Where<'_>) -> Vec<Range<u64>> {
+fn ranges(process: &Process, entry: &Entry, mapping: &Mapping, place: Where<'_>, deadline: Instant) -> Vec<Range<u64>> {
     let mut start = mapping.start;
     match place {
         Where::Writable(_) if !mapping.write || mapping.name == "[stack]" => return Vec::new(),
@@ -106,7 +106,7 @@ fn ranges(process: &Process, entry: &Entry, mapping: &Mapping, place: Where<'_>)
     let file = mapping.inode != 0;
     // Of a private mapping only the pages that are there can hold anything, of a file's only those that differ from it.
     let pick = !mapping.shared && (file && !mapping.write || mapping.end - mapping.start > LARGE);
-    let found = pick.then(|| process.resident(start..mapping.end, file)).flatten();
+    let found = pick.then(|| process.resident(start..mapping.end, file, deadline)).flatten();
     // The kernel may have made one mapping of a patch's data and its neighbour.
     let whole = start..mapping.end;
     entry.record.areas().fold(found.unwrap_or_else(|| Vec::from([whole])), |all, area| {

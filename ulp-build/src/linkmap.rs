@@ -141,6 +141,25 @@ impl LinkMap {
         }
     }
 
+    /// Takes the objects of a partial link (`ld -r`) in, whose output went into this one as `object`: each gets the name
+    /// `object:inner`. A partial link keeps the names of sections and lays those of one name behind each other.
+    pub fn take_in(&mut self, object: &str, partial: &Self) {
+        let Some(sections) = self.placed.get(object).cloned() else { return };
+        for (inner, placed) in &partial.placed {
+            let mut moved: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
+            for (name, extents) in placed {
+                // Several sections of one name, as groups have them, cannot be told apart.
+                let Some([whole]) = sections.get(name).map(Vec::as_slice) else { continue };
+                let within = |e: &Extent| e.addr.0.checked_add(e.size).is_some_and(|end| end <= whole.size);
+                if extents.iter().all(within) {
+                    let places = extents.iter().map(|e| Extent { addr: whole.addr.plus(e.addr.0), size: e.size });
+                    moved.insert(name.clone(), places.collect());
+                }
+            }
+            self.placed.insert(inner_name(object, inner), moved);
+        }
+    }
+
     /// The same link with every address moved; what has no new place is left out of fills and globals. The places of
     /// sections stay as they are.
     pub fn moved(&self, to: impl Fn(LinkAddr) -> Option<LinkAddr>) -> Self {
@@ -166,6 +185,11 @@ impl LinkMap {
     pub fn fill_at(&self, addr: LinkAddr) -> u64 {
         self.fills.iter().find(|f| f.addr == addr).map_or(0, |f| f.size)
     }
+}
+
+/// How an object is called that went in as a part of another one.
+pub fn inner_name(object: &str, inner: &str) -> String {
+    format!("{object}:{inner}")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

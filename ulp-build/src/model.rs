@@ -92,6 +92,8 @@ pub struct LinkedElf {
     pub map: PathBuf,
     /// Every object that went in, by the name the link map uses for it (`src/a.o`, `lib/libx.a(b.o)`): digest of its bytes.
     pub inputs: BTreeMap<String, String>,
+    /// Objects that another link made (`ld -r`), by their names here, with the map of that link; an outer one before its parts.
+    pub partial: Vec<(String, PathBuf)>,
     /// Copies of those objects, by the same names, where the build made them.
     pub objects: BTreeMap<String, PathBuf>,
     /// Shared libraries on the link line, as resolved files.

@@ -7,7 +7,7 @@ use crate::diff::{Reason, UnitDiff, Verdict};
 use crate::emit::Builder;
 use crate::entries;
 use crate::model::{Built, Code, LinkedElf, Refusal, Request};
-use crate::object::{AtomId, AtomKind, Object};
+use crate::object::{AtomId, AtomKind, Object, Scope};
 use crate::producer;
 use crate::reproduce;
 use crate::resolve::place::{Linked, LinkedError, Pristine, Where, is_cold_child};
@@ -192,7 +192,16 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
 /// Whether the fix changes anything that runs.
 fn changes_something(diff: &UnitDiff) -> bool {
     let changed = diff.verdicts.values().any(|v| matches!(v, Verdict::Changed(_)));
-    changed || diff.orig.is_none() && !diff.verdicts.is_empty()
+    changed || makes_global(diff) || diff.orig.is_none() && !diff.verdicts.is_empty()
+}
+
+/// Whether a static of the running program is global in the fix: other units may refer to it from now on.
+fn makes_global(diff: &UnitDiff) -> bool {
+    let (Some(orig), Some(fix)) = (&diff.orig, &diff.fix) else { return false };
+    diff.twins.iter().any(|(f, o)| {
+        let scopes = (orig.atoms.get(o.0).map(|a| a.scope), fix.atoms.get(f.0).map(|a| a.scope));
+        scopes.0 == Some(Scope::Local) && scopes.1 != Some(Scope::Local)
+    })
 }
 
 /// A unit's pristine object, or why it cannot be taken apart; `None`: nobody needs it.

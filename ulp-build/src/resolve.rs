@@ -127,7 +127,7 @@ impl Context<'_> {
         }
         let own = match (unit.verdict(id), atom.kind) {
             _ if is_cold_child(atom) => true,
-            (_, AtomKind::ReadOnly) if atom.anonymous => true,
+            (_, AtomKind::ReadOnly | AtomKind::Data) if atom.anonymous => true,
             (Verdict::New, _) => true,
             (Verdict::Changed(_), AtomKind::ReadOnly) => true,
             _ => false,
@@ -226,8 +226,21 @@ impl Context<'_> {
                 Err(refusal(Code::Ambiguous, name, message, REBUILD))
             }
             Global::Unproved(why) => Err(unproved(user, name, why)),
-            Global::None => self.dynamic(user, name, r, row),
+            Global::None => match self.promoted(name) {
+                Some(key) => self.atom(key, user, key.1, r, row),
+                None => self.dynamic(user, name, r, row),
+            },
         }
+    }
+
+    /// What another unit's fix has made global and the running program has as a static.
+    fn promoted(&self, name: &str) -> Option<Key> {
+        self.units.iter().enumerate().find_map(|(index, unit)| {
+            let fix = unit.diff.fix.as_deref()?;
+            let id = fix.atoms.iter().position(|a| a.name == name && a.scope != Scope::Local).map(AtomId)?;
+            let old = unit.pristine.as_ref()?.atom(unit.pristine_of(id)?)?;
+            (old.scope == Scope::Local).then_some((index, id))
+        })
     }
 
     fn is_resolver(&self, addr: LinkAddr) -> bool {

@@ -190,7 +190,7 @@ impl Selection<'_> {
                 let message = format!("{} registers functions to run at start", atom.name);
                 return say(Code::Ctor, message, "start-up is over: initialise at first use");
             }
-            AtomKind::Data | AtomKind::ZeroData if atom.anonymous => {
+            AtomKind::Data | AtomKind::ZeroData if atom.anonymous && atom.problem.is_some() => {
                 let message = format!("{} is writable data without a name", atom.name);
                 return say(Code::Ambiguous, message, "give it a name");
             }

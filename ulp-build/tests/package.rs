@@ -61,6 +61,7 @@ impl Tree {
             identity: Identity::SameBuildId,
             map: at("app.map"),
             inputs,
+            partial: Vec::new(),
             objects: BTreeMap::new(),
             libraries: Vec::new(),
         };

@@ -13,6 +13,7 @@ pub mod units;
 use crate::capture::{Call, Store, Tool, args};
 use crate::identity::{self, Candidate};
 use crate::linesync;
+use crate::linkmap;
 use crate::model::{Built, ChangedFile, Code, FixSource, LinkedElf, Refusal, Request, Stop, Unit};
 use crate::progress::Progress;
 use crate::trees::{self, Change, Difference};
@@ -417,15 +418,38 @@ fn links(
                 .map(|path| watched.place.real(path))
                 .filter(|path| matches!(trees::is_binary(path), Ok(Some(trees::Binary::Linked))))
                 .collect::<Vec<_>>();
+            let partial = take_in_partial_links(watched, &mut inputs);
             let kept = |(name, digest): (&String, &String)| {
                 Some((name.clone(), watched.store.object(digest))).filter(|(_, path)| path.exists())
             };
             let objects = inputs.iter().filter_map(kept).collect();
             let map = watched.store.map(digest);
             let debuginfo = identity::debuginfo_of(&request.debuginfo, &production);
-            Ok(LinkedElf { production, debuginfo, rebuilt, identity, map, inputs, objects, libraries })
+            Ok(LinkedElf { production, debuginfo, rebuilt, identity, map, inputs, partial, objects, libraries })
         })
         .collect()
+}
+
+/// Objects that were themselves linked (`ld -r`) are replaced by what went into them, as deep as it goes; returns which and with what
+/// map.
+fn take_in_partial_links(watched: &Watched, inputs: &mut BTreeMap<String, String>) -> Vec<(String, PathBuf)> {
+    let made: BTreeMap<&str, &Call> = (watched.calls.iter())
+        .filter(|c| c.tool == Tool::Ld && c.success && c.relocatable)
+        .filter_map(|call| Some((call.digest.as_deref()?, call)))
+        .collect();
+    let mut partial = Vec::new();
+    let mut open: Vec<(String, String)> = inputs.clone().into_iter().collect();
+    // An object cannot be part of itself, so this ends.
+    while let Some((name, digest)) = open.pop() {
+        let Some(call) = made.get(digest.as_str()) else { continue };
+        partial.push((name.clone(), watched.store.map(&digest)));
+        for input in &call.inputs {
+            let inner = linkmap::inner_name(&name, &input.name);
+            inputs.insert(inner.clone(), input.digest.clone());
+            open.push((inner, input.digest.clone()));
+        }
+    }
+    partial
 }
 
 fn is_library(call: &Call) -> bool {

@@ -8,7 +8,7 @@ use super::{Compiled, UnitDiff, Verdict};
 use crate::model::{Code, Language, Refusal};
 use crate::object::{Atom, AtomId, AtomKind, Object, Scope, Target};
 use std::collections::{BTreeMap, BTreeSet};
-use ulp_arch::{Arch, Flow};
+use ulp_arch::{Arch, Flow, Insn};
 
 pub(super) fn refuse(code: Code, symbol: &str, message: String, advice: &str) -> Refusal {
     Refusal { code, symbol: Some(symbol.to_owned()), message, advice: advice.to_owned() }
@@ -28,6 +28,12 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
             Group::Function if altered(&f) => {
                 let old = o.map(|o| &orig.atoms[o.0]);
                 function(comparison.arch, atom, old, compiled, &mut refusals);
+                if let Some(old) = old.filter(|old| !leaves(comparison.arch, orig, old)) {
+                    let name = &old.name;
+                    warnings.push(format!(
+                        "{name} never returns: while a thread is in it, ulp-apply can only call it busy"
+                    ));
+                }
                 let mut seen = BTreeSet::new();
                 needed(fix, &diff.verdicts, twins, f, &mut seen, &mut refusals);
             }
@@ -47,13 +53,56 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
             refusals.push(linker_set(atom, "leaves"));
         }
     }
-    if compiled.language == Language::Assembly && (!diff.gone.is_empty() || diff.verdicts.keys().any(&altered)) {
-        let name = fix.path.display().to_string();
-        let message = format!("{name} is assembly, whose code and data cannot be told apart safely");
-        refusals.push(refuse(Code::Asm, &name, message, "leave assembly sources as they are"));
+    if compiled.language == Language::Assembly {
+        for id in diff.verdicts.keys().filter(|id| altered(id)) {
+            let old = twins.of.get(id).copied();
+            refusals.extend(fix.atoms.get(id.0).and_then(|atom| no_whole_function(comparison.arch, atom)));
+            refusals.extend(old.and_then(|old| entered_inside(orig, old)));
+        }
     }
     diff.refusals = refusals;
     diff.warnings = warnings;
+}
+
+/// Whether a function has a way out. Jumps that the linker fills in lead elsewhere.
+fn leaves(arch: &dyn Arch, object: &Object, atom: &Atom) -> bool {
+    if arch.returns(&atom.bytes) {
+        return true;
+    }
+    let insns = arch.decode(&atom.bytes);
+    let out = |r: &crate::object::Ref| {
+        let call = Insn::containing(&insns, usize::try_from(r.offset).unwrap_or(usize::MAX))
+            .is_some_and(|insn| matches!(insn.flow, Flow::Call { .. }));
+        let home = matches!(r.target, Target::Atom(id) if std::ptr::eq(&object.atoms[id.0], atom));
+        r.branch && !call && !home
+    };
+    atom.refs.iter().any(out)
+}
+
+/// Why hand-written code cannot be replaced; `None`: it says where it ends, and it is left by its own instructions only.
+fn no_whole_function(arch: &dyn Arch, atom: &Atom) -> Option<Refusal> {
+    if atom.kind != AtomKind::Function {
+        return None;
+    }
+    let why = match atom {
+        _ if atom.anonymous || atom.size == 0 => "has code of which no symbol says where it begins and ends".to_owned(),
+        Atom { problem: Some(problem), .. } => format!("is not understood: {problem}"),
+        _ if arch.runs_over_end(&atom.bytes) => "runs on into what stands behind it".to_owned(),
+        _ => return None,
+    };
+    let message = format!("the assembly function {} {why}", atom.name);
+    let advice = "give the function .type and .size directives and an end of its own, or leave it as it is";
+    Some(refuse(Code::Asm, &atom.name, message, advice))
+}
+
+/// Hand-written code may have more entries than its first byte, and who takes those would go on with the old code.
+fn entered_inside(orig: &Object, id: AtomId) -> Option<Refusal> {
+    let inside = |r: &crate::object::Ref| r.target == Target::Atom(id) && r.target_offset != 0;
+    let others = orig.atoms.iter().enumerate().filter(|(i, a)| *i != id.0 && a.kind == AtomKind::Function);
+    let (_, user) = others.clone().find(|(_, a)| a.refs.iter().any(inside))?;
+    let name = &orig.atoms.get(id.0).filter(|a| a.kind == AtomKind::Function)?.name;
+    let message = format!("{} leads into the middle of the assembly function {name}", user.name);
+    Some(refuse(Code::Asm, name, message, "leave the function as it is, or replace both"))
 }
 
 /// A variable: the program's copy is alive, so nothing of its original state may differ.

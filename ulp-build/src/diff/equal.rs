@@ -126,7 +126,8 @@ impl<'a> Comparison<'a> {
 
 /// Read-only data, of which a copy is as good as the original.
 pub(super) fn is_constant(atom: &Atom) -> bool {
-    atom.kind == AtomKind::ReadOnly
+    // Data without a name that is understood all the same is a sanitizer's, of which every copy does.
+    atom.kind == AtomKind::ReadOnly || atom.kind == AtomKind::Data && atom.anonymous && atom.problem.is_none()
 }
 
 pub(super) fn is_local_constant(atom: &Atom) -> bool {

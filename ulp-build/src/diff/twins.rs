@@ -24,6 +24,7 @@ pub(super) fn group(atom: &Atom) -> Group {
     match atom.kind {
         AtomKind::Function => Group::Function,
         AtomKind::ReadOnly => Group::Constant,
+        AtomKind::Data if atom.anonymous && atom.problem.is_none() => Group::Constant,
         AtomKind::Data | AtomKind::ZeroData => Group::Variable,
         AtomKind::TlsData | AtomKind::TlsZero => Group::ThreadLocal,
         AtomKind::Constructors => Group::Constructors,

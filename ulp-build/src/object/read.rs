@@ -28,6 +28,7 @@ impl Object {
         };
         let cut = split::cut(elf, &refs::rough_points(elf), &mut object);
         refs::attach(elf, &cut, arch, &mut object).map_err(|e| damaged(path, e))?;
+        refs::attach_resolved(elf, &cut, arch, &mut object);
         let atoms = &mut object.atoms;
         let resolve = |reloc: &super::Reloc| {
             let symbol = elf.symbols.get(reloc.symbol)?;

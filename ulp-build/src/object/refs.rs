@@ -8,7 +8,7 @@ use super::split::Cut;
 use super::{Atom, AtomId, AtomKind, Import, Object, Ref, Target};
 use object::elf;
 use std::collections::{BTreeSet, HashMap};
-use ulp_arch::{Arch, Formula, Insn};
+use ulp_arch::{Arch, Flow, Formula, Insn};
 
 /// Roughly which places relocations refer to, by section: enough to tell padding from data.
 pub(super) fn rough_points(elf: &Elf<'_>) -> Vec<BTreeSet<u64>> {
@@ -18,6 +18,14 @@ pub(super) fn rough_points(elf: &Elf<'_>) -> Vec<BTreeSet<u64>> {
             let symbol = &elf.symbols[reloc.symbol];
             if let Place::Section(target) = symbol.place {
                 let point = (symbol.value as i64).wrapping_add(reloc.addend);
+                // A biased reference to a symbol's start means the symbol, not what stands around it.
+                if symbol.kind != elf::STT_SECTION
+                    && section.has(elf::SHF_EXECINSTR)
+                    && (-8..=0).contains(&reloc.addend)
+                {
+                    points[target].insert(symbol.value);
+                    continue;
+                }
                 // A field of an instruction may be biased by 4 (PC-relative) up to 8 (and an immediate operand behind it).
                 let bias: &[i64] = if section.has(elf::SHF_EXECINSTR) { &[0, 4, 5, 6, 8] } else { &[0] };
                 points[target].extend(bias.iter().filter_map(|b| u64::try_from(point.wrapping_add(*b)).ok()));
@@ -89,6 +97,67 @@ pub(super) fn attach(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch, object: 
         }
     }
     Ok(())
+}
+
+/// Finds what the assembler resolved by itself: where several functions share a section, one reaches another by a plain
+/// distance, which means nothing in a copy of the function that stands elsewhere.
+pub(super) fn attach_resolved(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch, object: &mut Object) {
+    for (index, section) in elf.sections.iter().enumerate() {
+        if !section.has(elf::SHF_EXECINSTR) || cut.spans[index].len() < 2 {
+            continue;
+        }
+        for &(start, end, id) in &cut.spans[index] {
+            let (mut found, mut problem) = (Vec::new(), None);
+            let atom = &object.atoms[id.0];
+            for (field, insn_end, distance, branch) in fields(arch, &atom.bytes) {
+                let known = |r: &Ref| r.offset == field as u64;
+                if (0..(end - start) as i64).contains(&distance) || atom.refs.iter().any(known) {
+                    continue;
+                }
+                let target = cut.at(index, (start as i64).saturating_add(distance)).filter(|(.., inside)| *inside);
+                match (target, arch.assembled(insn_end - field)) {
+                    (Some((target, target_offset, _)), Some(r_type)) => found.push(Ref {
+                        offset: field as u64,
+                        r_type,
+                        target: Target::Atom(target),
+                        target_offset,
+                        adjust: field as i64 - insn_end as i64,
+                        branch,
+                    }),
+                    _ => {
+                        let why = format!("a short jump at {field:#x} of {} leads out of it", atom.name);
+                        problem.get_or_insert(why);
+                    }
+                }
+            }
+            let atom = &mut object.atoms[id.0];
+            if !found.is_empty() {
+                atom.refs.append(&mut found);
+                atom.refs.sort_by_key(|r| r.offset);
+            }
+            if let Some(problem) = problem {
+                atom.problem.get_or_insert(problem);
+            }
+        }
+    }
+}
+
+/// Fields of instructions that hold a distance: where they are, where the instruction ends, where they lead from the start of
+/// the code, and whether that is a branch.
+fn fields(arch: &dyn Arch, code: &[u8]) -> Vec<(usize, usize, i64, bool)> {
+    let mut all = Vec::new();
+    for insn in arch.decode(code) {
+        match insn.flow {
+            Flow::Call { field: Some(field), target: Some(target) }
+            | Flow::Jump { field: Some(field), target: Some(target) } => all.push((field, insn.end, target, true)),
+            _ => {
+                if let Some(operand) = arch.detail(code, insn.start).and_then(|d| d.pc_relative) {
+                    all.push((insn.start + operand.at, insn.end, operand.target, false));
+                }
+            }
+        }
+    }
+    all
 }
 
 #[allow(clippy::too_many_arguments)] // one relocation and what it is read against

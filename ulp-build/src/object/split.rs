@@ -193,7 +193,9 @@ fn cut_section(
         atom.scope = scope_of(symbol);
         atom.hidden = symbol.hidden;
         atom.ifunc = symbol.kind == elf::STT_GNU_IFUNC;
-        if !sized {
+        // A function alone in its section ends where the section does.
+        let alone = start == 0 && named.len() == 1 && symbol.kind == elf::STT_FUNC;
+        if !sized && !alone {
             atom.problem = Some(format!("{} has no size: nobody says where it ends", symbol.name));
         } else if symbols.iter().any(|i| !matches!(elf.symbols[*i].size, 0) && elf.symbols[*i].size != size) {
             atom.problem = Some(format!("{} has several names of different sizes", symbol.name));
@@ -293,6 +295,8 @@ fn cut_gap(
             push(from, end, doubt);
         }
         AtomKind::Constructors => push(start, end, None),
+        // A sanitizer's description of one place of the code: whoever copies the code may copy it too.
+        AtomKind::Data if section.name.contains("..Lubsan_") => push(start, end, None),
         AtomKind::Data | AtomKind::ZeroData | AtomKind::TlsData | AtomKind::TlsZero
             if referred || !(padding && empty(start, end)) =>
         {

@@ -110,7 +110,14 @@ impl Linked {
     pub fn read(link: &LinkedElf) -> Result<Self, LinkedError> {
         let elf = |path: &Path| Elf::read(path).map_err(|e| LinkedError::Elf(path.to_owned(), e));
         let text = std::fs::read(&link.map).map_err(|e| LinkedError::Io(link.map.clone(), e))?;
-        let map = LinkMap::parse(&String::from_utf8_lossy(&text)).map_err(|e| LinkedError::Map(link.map.clone(), e))?;
+        let parse = |path: &Path, text: &[u8]| {
+            LinkMap::parse(&String::from_utf8_lossy(text)).map_err(|e| LinkedError::Map(path.to_owned(), e))
+        };
+        let mut map = parse(&link.map, &text)?;
+        for (object, path) in &link.partial {
+            let text = std::fs::read(path).map_err(|e| LinkedError::Io(path.clone(), e))?;
+            map.take_in(object, &parse(path, &text)?);
+        }
         let (rebuilt, production) = (elf(&link.rebuilt)?, elf(&link.production)?);
         let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, digest) in &link.inputs {

@@ -1,0 +1,8 @@
+// Instrumented code checks shadow memory, and every variable is registered (D68).
+#include "ask.h"
+
+static int calls;
+static NOCLONE int helper(int n) { return n * 7 + calls++; }
+NOCLONE int price(int n) { return helper(n) + 100; }
+
+void answer(const char *question) { printf("%d\n", price(atoi(question))); }

@@ -1,0 +1,20 @@
+// Fixed.
+	.text
+	.globl	fast
+	.type	fast, @function
+fast:
+	.cfi_startproc
+	leal	3(%rdi,%rdi), %eax
+	addl	$200, %eax
+	ret
+	.cfi_endproc
+	.size	fast, .-fast
+	.globl	slow
+	.type	slow, @function
+slow:
+	.cfi_startproc
+	leal	(%rdi,%rdi,4), %eax
+	ret
+	.cfi_endproc
+	.size	slow, .-slow
+	.section	.note.GNU-stack,"",@progbits

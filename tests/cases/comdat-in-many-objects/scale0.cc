@@ -1,0 +1,2 @@
+#include "scale.h"
+int use0(int n) { return scale(n) + 0; }

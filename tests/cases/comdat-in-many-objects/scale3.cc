@@ -1,0 +1,2 @@
+#include "scale.h"
+int use3(int n) { return scale(n) + 3; }

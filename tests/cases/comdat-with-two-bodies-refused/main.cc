@@ -1,0 +1,9 @@
+#include <cstdio>
+#include <cstdlib>
+
+int use0(int n);
+int use1(int n);
+extern "C" void answer(const char *question) {
+    int n = atoi(question);
+    printf("%d %d\n", use0(n), use1(n));
+}

@@ -1,0 +1,3 @@
+#include "factor.h"
+#include "scale.h"
+int use1(int n) { return scale(n) + 1; }

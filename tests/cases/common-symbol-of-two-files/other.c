@@ -1,0 +1,3 @@
+int total;
+int gap;
+int other(int n) { return total += n; }

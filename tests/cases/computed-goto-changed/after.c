@@ -1,0 +1,26 @@
+// Fixed.
+#include "ask.h"
+
+NOINLINE int machine(const char *code) {
+    static const void *const labels[] = {&&add, &&twice, &&negate, &&end};
+    int value = 1;
+#define NEXT goto *labels[*code == 'a' ? 0 : *code == 't' ? 1 : *code == 'n' ? 2 : 3]
+    NEXT;
+add:
+    value += 5;
+    value ^= 1;
+    code++;
+    NEXT;
+twice:
+    value *= 2;
+    code++;
+    NEXT;
+negate:
+    value = -value;
+    code++;
+    NEXT;
+end:
+    return value;
+}
+
+void answer(const char *question) { printf("%d\n", machine(question)); }

@@ -1,0 +1,3 @@
+// Fixed.
+static int calls;
+__attribute__((visibility("hidden"))) int rate(int n) { return n * 7 + calls++; }

@@ -1,0 +1,8 @@
+// Fixed.
+#include "ask.h"
+
+static int calls;
+static NOCLONE int helper(int n) { return n * 7 + calls++; }
+NOCLONE int price(int n) { return helper(n) + 200; }
+
+void answer(const char *question) { printf("%d\n", price(atoi(question))); }

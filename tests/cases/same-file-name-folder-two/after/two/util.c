@@ -1,0 +1,4 @@
+// Fixed.
+static int total;
+static __attribute__((noinline, noclone)) int step(int n) { return total += n * 8; }
+int two(int n) { return step(n) + 100; }

@@ -1,0 +1,4 @@
+// Two files are called util.c, with statics of the same names: the fix is in folder two (D51).
+static int total;
+static __attribute__((noinline, noclone)) int step(int n) { return total += n * 5; }
+int two(int n) { return step(n) + 100; }

@@ -1,0 +1,3 @@
+static int total;
+static __attribute__((noinline, noclone)) int step(int n) { return total += n * 3; }
+int one(int n) { return step(n) + 100; }

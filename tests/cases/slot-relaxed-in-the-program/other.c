@@ -1,0 +1,2 @@
+int total;
+int step(int n) { return n * 2; }

@@ -1,0 +1,2 @@
+int rate(int n);
+int outside(int n) { return rate(n); }

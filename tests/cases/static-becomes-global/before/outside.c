@@ -1,0 +1,1 @@
+int outside(int n) { return n / 5; }

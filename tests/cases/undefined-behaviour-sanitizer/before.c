@@ -1,0 +1,8 @@
+// Instrumented code describes itself in data that has the line number in it (D68).
+#include "ask.h"
+
+static int calls;
+static NOCLONE int helper(int n) { return n * 7 + calls++; }
+NOCLONE int price(int n) { return helper(n) + 100; }
+
+void answer(const char *question) { printf("%d\n", price(atoi(question))); }
