@@ -201,7 +201,11 @@ fn compare_sides(orig: Option<Side>, fix: Option<Side>, compiled: Compiled) -> U
         .collect();
     checks::run(&mut diff, &mut comparison, &twins, compiled);
     if !is_new && !is_gone && compiled.language != Language::Assembly {
-        types::compare(&orig.debug, &fix.debug, &diff.twins, &mut diff.refusals, &mut diff.warnings);
+        let copied = |id: AtomId| {
+            let constant = fix.object.atoms.get(id.0).is_some_and(equal::is_local_constant);
+            constant && matches!(diff.verdicts.get(&id), Some(Verdict::Changed(_)))
+        };
+        types::compare(&orig.debug, &fix.debug, copied, &diff.twins, &mut diff.refusals, &mut diff.warnings);
     }
     diff.refusals.sort();
     diff.refusals.dedup();
