@@ -152,7 +152,7 @@ impl Arch for X86_64 {
     }
 
     fn section_flags(&self) -> &'static [&'static str] {
-        &["-ffunction-sections", "-fdata-sections"]
+        &["-ffunction-sections", "-fdata-sections", "-fmerge-constants"]
     }
     fn slot_flags(&self) -> &'static [&'static str] {
         &["-mno-direct-extern-access"]

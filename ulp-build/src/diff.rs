@@ -6,9 +6,10 @@ mod checks;
 mod equal;
 mod escapes;
 mod report;
+mod tables;
 mod twins;
 
-pub use report::{DiffReport, diff_objects};
+pub use report::{DiffReport, Outcome, diff_inputs, diff_objects};
 
 use crate::model::{Code, Language, Refusal, Unit};
 use crate::object::{Atom, AtomId, AtomKind, Elf, Object};
@@ -105,12 +106,16 @@ fn input<'a>(path: Option<&'a Path>, bytes: Option<&'a [u8]>) -> Option<Input<'a
 
 /// Compares two objects of one unit; `None`: the unit is new, or gone.
 pub fn compare(orig: Option<Input<'_>>, fix: Option<Input<'_>>, compiled: Compiled) -> UnitDiff {
+    compare_with(orig, fix, compiled, true)
+}
+
+fn compare_with(orig: Option<Input<'_>>, fix: Option<Input<'_>>, compiled: Compiled, types: bool) -> UnitDiff {
     if let (Some(orig), Some(fix)) = (orig, fix)
         && orig.bytes == fix.bytes
     {
         return UnitDiff::default();
     }
-    let side = |input: Option<Input<'_>>| input.map(|input| Side::read(input, compiled.language)).transpose();
+    let side = |input: Option<Input<'_>>| input.map(|input| Side::read(input, compiled.language, types)).transpose();
     match rayon::join(|| side(orig), || side(fix)) {
         (Ok(orig), Ok(fix)) => compare_sides(orig, fix, compiled),
         (Err(refusal), _) | (_, Err(refusal)) => UnitDiff { refusals: vec![refusal], ..UnitDiff::default() },
@@ -124,12 +129,15 @@ struct Side {
 }
 
 impl Side {
-    fn read(input: Input<'_>, language: Language) -> Result<Self, Refusal> {
+    /// Without `types` an object need not have debug information.
+    fn read(input: Input<'_>, language: Language, types: bool) -> Result<Self, Refusal> {
         let elf = Elf::read(input.path, input.bytes)?;
         let object = Object::from_elf(input.path, &elf)?;
         let debug = match language {
             Language::Assembly => types::Debug::default(),
-            Language::C | Language::Cxx => types::read(&elf, &object)?,
+            // Debug information of processors without relocation rows cannot be read yet.
+            Language::C | Language::Cxx if types && supported(elf.machine) => types::read(&elf, &object)?,
+            Language::C | Language::Cxx => types::Debug::default(),
         };
         Ok(Self { object, debug })
     }
@@ -216,6 +224,10 @@ fn compare_sides(orig: Option<Side>, fix: Option<Side>, compiled: Compiled) -> U
     diff
 }
 
+fn supported(machine: u16) -> bool {
+    ulp_arch::by_machine(machine).is_some_and(|arch| arch.supported())
+}
+
 fn other_machine(orig: &Object, fix: &Object) -> Refusal {
     Refusal {
         code: Code::Arch,
@@ -237,6 +249,10 @@ fn settle(comparison: &mut Comparison<'_>, twins: &Twins) -> BTreeMap<AtomId, Re
         {
             lost_children.extend(twins.of.iter().filter(|(_, o)| **o == parent).map(|(f, _)| *f));
         }
+    }
+    for f in tables::touched(orig, fix, twins) {
+        reasons.insert(f, Reason::Data);
+        comparison.changed.insert(f);
     }
     loop {
         comparison.forget();

@@ -14,6 +14,8 @@ use ulp_format::Identity;
 pub struct Facts {
     pub path: PathBuf,
     pub build_id: Option<String>,
+    /// `e_machine`.
+    machine: Option<u16>,
     /// Allocated sections in address order.
     sections: Vec<Section>,
 }
@@ -52,7 +54,8 @@ pub fn read(path: &Path) -> Result<Facts> {
         });
     }
     sections.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
-    Ok(Facts { path: path.to_owned(), build_id: id.map(ulp_format::hex::encode), sections })
+    let machine = bytes.get(18..20).map(|m| u16::from_le_bytes([m[0], m[1]]));
+    Ok(Facts { machine, path: path.to_owned(), build_id: id.map(ulp_format::hex::encode), sections })
 }
 
 /// The first loaded byte in which two files differ, build-id notes apart; `None` when there is none.
@@ -95,6 +98,11 @@ pub struct Candidate {
 /// Finds the linked file that a production file is, by build-id, then by bytes; files of the same name first.
 pub fn identify<'a>(production: &Path, candidates: &'a [Candidate]) -> Result<(&'a Candidate, Identity), Stop> {
     let target = read(production)?;
+    if target.machine != ulp_arch::host().map(|arch| arch.machine()) {
+        let message = format!("{} is for another processor than this machine's", production.display());
+        let refusal = Refusal::new(Code::Arch, message, "make the patch on a machine of that kind");
+        return Err(refusal.about(production.display().to_string()).into());
+    }
     let Some(build_id) = &target.build_id else { return Err(no_build_id(production).into()) };
     let mut order: Vec<&Candidate> = candidates.iter().collect();
     order.sort_by_key(|c| c.output.file_name() != production.file_name());

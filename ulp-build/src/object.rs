@@ -102,6 +102,8 @@ pub struct Ref {
     pub adjust: i64,
     /// The field is the destination of a direct call or jump.
     pub branch: bool,
+    /// There is no relocation: the assembler filled the field in.
+    pub resolved: bool,
 }
 
 /// What a reference means.

@@ -98,7 +98,7 @@ pub fn difference(production: &Producer, ours: &Producer, source: &Path) -> Opti
 /// The compiler's name, and the options that can change code. Sections and debug information are of our own making.
 fn parts(producer: &str) -> (String, BTreeSet<&str>) {
     let ours = |word: &str| {
-        let sections = word == "-ffunction-sections" || word == "-fdata-sections";
+        let sections = ["-ffunction-sections", "-fdata-sections", "-fmerge-constants"].contains(&word);
         sections || word.starts_with("-g") || word.starts_with("-frandom-seed")
     };
     let name: Vec<&str> = producer.split_whitespace().take_while(|w| !w.starts_with('-')).collect();

@@ -767,3 +767,28 @@ fn a_large_object() {
     assert!(took.as_secs() < 20, "{took:?}");
     eprintln!("{} bytes compared in {took:?}", std::fs::metadata(&after).expect("it is there").len());
 }
+
+/// Thousands of units of which one changed: that one is found, and the others are not even read in depth.
+#[test]
+fn many_units() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let before = compile(dir.path(), "a", "int f(int x) { return x * 3 + 1; }\n", false, &["-O1"]);
+    let after = compile(dir.path(), "b", "int f(int x) { return x * 5 + 1; }\n", false, &["-O1"]);
+    let unit = |index: usize| Unit {
+        source: format!("{index}.c").into(),
+        language: Language::C,
+        exceptions: false,
+        pristine: None,
+        pristine_digest: None,
+        orig: Some(before.clone()),
+        fix: Some(if index == 3210 { after.clone() } else { before.clone() }),
+        fixed_link_names: Vec::new(),
+    };
+    let units: Vec<Unit> = (0..5000).map(unit).collect();
+    let diffs = ulp_build::diff::compare_units(&units);
+    let changed = |diff: &ulp_build::diff::UnitDiff| ulp_build::diff::DiffReport::from(diff).changed;
+    let found: Vec<(usize, Vec<String>)> =
+        diffs.iter().map(changed).enumerate().filter(|(_, names)| !names.is_empty()).collect();
+    assert_eq!(found, [(3210, vec!["f".to_owned()])]);
+    assert_eq!(diffs.iter().filter(|d| d.fix.is_some()).count(), 1, "an unchanged object was taken apart");
+}

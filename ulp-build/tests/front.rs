@@ -163,6 +163,18 @@ fn wrong_and_unusable_targets_are_refused() {
 }
 
 #[test]
+fn a_target_of_another_processor_is_refused() {
+    let trees = Trees::new(&[("part.c", &changed_part())]);
+    trees.make("orig");
+    let mut bytes = fs::read(trees.path("orig/prog")).expect("a program");
+    bytes[18..20].copy_from_slice(&183u16.to_le_bytes());
+    fs::create_dir(trees.path("there")).expect("a directory");
+    fs::write(trees.path("there/prog"), bytes).expect("a file");
+    let run = trees.run(&["--target", "there/prog"]);
+    assert_eq!((run.code(), run.refusals()), (5, vec!["E-ARCH".to_string()]), "{run}");
+}
+
+#[test]
 fn a_tree_that_is_built_already_is_cleaned_in_the_copy() {
     let trees = Trees::new(&[("part.c", &changed_part())]);
     trees.make("orig");

@@ -150,9 +150,10 @@ pub(super) fn same_bytes(arch: &'static dyn Arch, old: &Atom, new: &Atom) -> boo
         if at < start && old.bytes[at..start] != new.bytes[at..start] {
             return false;
         }
-        // RELA fields hold zeroes or leftovers that the linker overwrites; instruction bits around a bit field are
-        // compared with them, which can only err towards "changed".
-        let masked = matches!(arch.relocation(a.r_type).map(|row| row.field), Some(ulp_arch::Field::Bytes(_)));
+        // What an assembler filled in depends on what stands around. Under a relocation it writes zeroes, which the linker
+        // overwrites: they are compared all the same, which can only err towards "changed".
+        let whole = matches!(arch.relocation(a.r_type).map(|row| row.field), Some(ulp_arch::Field::Bytes(_)));
+        let masked = whole && (a.resolved || b.resolved);
         let end = start.saturating_add(if masked { width } else { 0 });
         at = at.max(end.min(old.bytes.len()));
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The comparison of two objects as `ulp-build diff` shows it.
 
-use super::{Compiled, Input, UnitDiff, Verdict, compare};
+use super::{Compiled, Input, UnitDiff, Verdict, compare_with};
 use crate::model::{Language, Refusal};
 use crate::object::{Atom, AtomId, AtomKind};
 use serde::{Serialize, Serializer};
@@ -48,15 +48,29 @@ fn without_advice<S: Serializer>(refusals: &[Refusal], serializer: S) -> Result<
 /// Compares two object files by themselves. A file that cannot be read is an error; one that is no object is a refusal.
 pub fn diff_objects(orig: &Path, fix: &Path) -> std::io::Result<DiffReport> {
     let (old, new) = (std::fs::read(orig)?, std::fs::read(fix)?);
-    let language = guess(&new);
+    Ok(diff_inputs(Input { path: orig, bytes: &old }, Input { path: fix, bytes: &new }))
+}
+
+/// The same with objects in memory.
+pub fn diff_inputs(old: Input<'_>, new: Input<'_>) -> DiffReport {
+    let language = guess(new.bytes);
     let compiled = Compiled { language, exceptions: language == Language::Cxx };
-    let diff = compare(Some(Input { path: orig, bytes: &old }), Some(Input { path: fix, bytes: &new }), compiled);
-    Ok(DiffReport::from(&diff))
+    // An object may have been compiled without -g: then types are not compared, and that is said.
+    let described = |bytes: &[u8]| memchr::memmem::find(bytes, b".debug_info\0").is_some();
+    let types = described(old.bytes) && described(new.bytes);
+    let mut report = DiffReport::from(&compare_with(Some(old), Some(new), compiled, types));
+    let machine = old.bytes.get(18..20).map_or(0, |m| u16::from_le_bytes([m[0], m[1]]));
+    if !types || !super::supported(machine) {
+        report
+            .warnings
+            .push("types are not compared: no debug information, or of a processor not supported yet".into());
+    }
+    report
 }
 
 /// The language, as far as an object tells: mangled names and the C++ personality routine are C++'s alone.
 fn guess(bytes: &[u8]) -> Language {
-    let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|w| w == needle);
+    let contains = |needle: &[u8]| memchr::memmem::find(bytes, needle).is_some();
     if contains(b"\0_Z") || contains(b"__gxx_personality") { Language::Cxx } else { Language::C }
 }
 

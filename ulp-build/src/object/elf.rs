@@ -88,7 +88,7 @@ fn check_ident(path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
     let ident = bytes.get(..64).filter(|b| b.starts_with(&elf::ELFMAG));
     let ident = ident.ok_or_else(|| damaged(path, "there is no whole ELF header"))?;
     let machine = u16::from_le_bytes([ident[18], ident[19]]);
-    let known = ulp_arch::by_machine(machine).filter(|a| a.supported());
+    let known = ulp_arch::by_machine(machine);
     if ident[4] != elf::ELFCLASS64.0 || ident[5] != elf::ELFDATA2LSB.0 || known.is_none() {
         return Err(Refusal {
             code: Code::Arch,
@@ -99,7 +99,7 @@ fn check_ident(path: &Path, bytes: &[u8]) -> Result<(), Refusal> {
                 ident[4],
                 ident[5]
             ),
-            advice: "patches are made for 64-bit little-endian x86_64 programs".into(),
+            advice: "objects of 64-bit little-endian x86_64, aarch64 and loongarch64 are understood".into(),
         });
     }
     Ok(())

@@ -123,6 +123,7 @@ pub(super) fn attach_resolved(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch,
                         target_offset,
                         adjust: field as i64 - insn_end as i64,
                         branch,
+                        resolved: true,
                     }),
                     _ => {
                         let why = format!("a short jump at {field:#x} of {} leads out of it", atom.name);
@@ -175,24 +176,28 @@ fn one(
     imports: &mut HashMap<usize, usize>,
 ) -> (Option<Ref>, Option<String>) {
     let offset = reloc.offset - atom.offset;
-    let Some(row) = arch.relocation(reloc.r_type) else {
-        return (None, Some(format!("relocation type {} is not known", reloc.r_type)));
+    let row = match arch.relocation(reloc.r_type) {
+        Some(row) => Some(row),
+        // No patch is made for such a processor yet: its objects are compared, for which type, symbol and addend will do.
+        None if !arch.supported() => None,
+        None => return (None, Some(format!("relocation type {} is not known", reloc.r_type))),
     };
-    if row.formula == Formula::Nothing {
+    let formula = row.map_or(Formula::Absolute, |row| row.formula);
+    if formula == Formula::Nothing {
         return (None, None);
     }
     let mut problem = None;
-    let field_end = offset + row.field.size() as u64;
-    if field_end > size {
+    let field_end = offset + row.map_or(0, |row| row.field.size()) as u64;
+    if let Some(row) = row.filter(|_| field_end > size) {
         problem = Some(format!("{} at {offset:#x} reaches beyond {}", row.name, atom.name));
     }
     let mut branch = false;
-    let adjust = if !counts_from_place(row.formula) {
+    let adjust = if !counts_from_place(formula) {
         0
     } else if atom.kind == AtomKind::Function {
         match code.at(arch, id, &atom.bytes, offset..field_end) {
             Some(insn) => {
-                let calls = matches!(row.formula, Formula::PcRelative | Formula::PltPcRelative);
+                let calls = matches!(formula, Formula::PcRelative | Formula::PltPcRelative);
                 branch = calls && insn.branch_field().is_some_and(|field| field as u64 == offset);
                 offset as i64 - insn.end as i64
             }
@@ -201,7 +206,7 @@ fn one(
                 0
             }
         }
-    } else if row.formula == Formula::PcRelative && atom.kind == AtomKind::ReadOnly {
+    } else if formula == Formula::PcRelative && atom.kind == AtomKind::ReadOnly {
         base.filter(|b| *b >= atom.offset as i64).map_or(0, |b| reloc.offset as i64 - b)
     } else {
         0
@@ -210,7 +215,7 @@ fn one(
     let meant = reloc.addend.wrapping_sub(adjust);
     let (target, target_offset) = match symbol.place {
         Place::Undefined | Place::Absolute => {
-            if symbol.name.is_empty() || symbol.place == Place::Absolute {
+            if row.is_some() && (symbol.name.is_empty() || symbol.place == Place::Absolute) {
                 problem = Some(format!("{} refers to an absolute address", atom.name));
             }
             let next = list.len();
@@ -246,5 +251,5 @@ fn one(
             }
         },
     };
-    (Some(Ref { offset, r_type: reloc.r_type, target, target_offset, adjust, branch }), problem)
+    (Some(Ref { offset, r_type: reloc.r_type, target, target_offset, adjust, branch, resolved: false }), problem)
 }
