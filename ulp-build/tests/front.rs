@@ -120,8 +120,12 @@ fn the_same_trees_are_no_change() {
 #[test]
 fn nothing_of_the_users_is_written() {
     let trees = Trees::new(&[("part.c", &changed_part())]);
+    trees.write("made-before", "an earlier build's\n");
     let before = snapshot(trees.dir.path());
-    let run = trees.run(&["--build", "make && touch beside ../beside"]);
+    let run = trees.run(&[
+        "--build",
+        "make && touch beside ../beside && echo more >>../made-before && mv ../beside ../made-before",
+    ]);
     assert_eq!(run.code(), 0, "{run}");
     let after: Vec<_> = snapshot(trees.dir.path()).into_iter().filter(|(path, _)| !path.ends_with("out.ulp")).collect();
     assert_eq!(before, after);

@@ -68,6 +68,12 @@ pub fn classify(
     }
     // A header that the record missed would leave its readers out: those fixes are built again as a whole.
     let missed = |path: &Path| more.contains(&orig.join(path));
+    // A source that the build made may hold any other source's text, as amalgamations do; who read that is not known.
+    let made = |path: &&PathBuf| {
+        let configured = path.file_name().is_some_and(|n| n.to_string_lossy().contains("conf"));
+        path.is_relative() && is_source(path) && !configured && !orig.join(path).exists()
+    };
+    let amalgamates = units.iter().flat_map(|unit| unit.reads.iter().chain([&unit.source])).any(|path| made(&path));
     let mut classes = Classes::default();
     for Difference { path, change } in files {
         let regular = orig.join(path).is_file() && !orig.join(path).is_symlink() && !fix.join(path).is_symlink();
@@ -77,7 +83,7 @@ pub fn classify(
             classes.recompiled.insert(path.clone());
         } else if missed(path) || read.contains(path) {
             classes.build_again.push(path.clone());
-        } else if is_beside(path) || (*change == Change::Modified && is_source(path)) {
+        } else if is_beside(path) || (*change == Change::Modified && is_source(path) && !amalgamates) {
             classes.unread.push(path.clone());
         } else {
             classes.build_again.push(path.clone());

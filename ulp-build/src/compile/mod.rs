@@ -100,6 +100,15 @@ pub fn both_trees<T>(
         // A changed Makefile was read, though not by a compiler; a file that is merely new was read by nobody.
         let built =
             differences.files.iter().any(|d| d.change == Change::Modified && classes.build_again.contains(&d.path));
+        if let Some(name) = again.as_ref().and_then(|again| escaped(&watched, again)) {
+            return Err(Refusal::new(
+                Code::NotLinked,
+                format!("{name} differs between the two builds, and no compiler or assembler that was seen made it"),
+                "let the build call compiler, assembler and linker by their names, not by their paths",
+            )
+            .about(name)
+            .into());
+        }
         if compiled || built {
             return Err(Stop::NoChange(vec!["both builds compile to the same objects".into()]));
         }
@@ -148,6 +157,7 @@ pub fn both_trees<T>(
                     write_resynced(path, &orig, &fix, &to)?;
                 }
             }
+            resync_made(&linked, &differences.files, &watched.place.real, &again.place.real)?;
             let new = compile_all(&linked, Side::Fix, &again.place, flags, work.run(), request.jobs, progress)?;
             finish(&watched, &linked, old, new)
         }
@@ -428,6 +438,19 @@ fn links(
             Ok(LinkedElf { production, debuginfo, rebuilt, identity, map, inputs, partial, objects, libraries })
         })
         .collect()
+}
+
+/// An object that the links took in, that nothing recorded made, and that the two builds have differently.
+fn escaped(watched: &Watched, again: &Watched) -> Option<String> {
+    let foreign = |build: &Watched| -> BTreeMap<String, String> {
+        let made = |c: &&Call| matches!(c.tool, Tool::As | Tool::Ld);
+        let known: BTreeSet<&str> = build.calls.iter().filter(made).filter_map(|c| c.digest.as_deref()).collect();
+        let links = build.calls.iter().filter(|c| c.tool == Tool::Ld && c.success);
+        let unknown = links.flat_map(|c| &c.inputs).filter(|input| !known.contains(input.digest.as_str()));
+        unknown.map(|input| (input.name.clone(), input.digest.clone())).collect()
+    };
+    let (old, new) = (foreign(watched), foreign(again));
+    new.into_iter().find(|(name, digest)| old.get(name) != Some(digest)).map(|(name, _)| name)
 }
 
 /// Objects that were themselves linked (`ld -r`) are replaced by what went into them, as deep as it goes; returns which and with what
@@ -714,6 +737,24 @@ impl Swap {
         }
         fs::remove_dir_all(kept).with_context(|| format!("cannot remove {}", kept.display()))
     }
+}
+
+/// Sources that both builds made (amalgamations, parsers) keep their line numbers as well.
+fn resync_made(pairs: &[Pair<'_>], differences: &[Difference], orig: &Path, fix: &Path) -> Result<()> {
+    let given: BTreeSet<&Path> = differences.iter().map(|d| d.path.as_path()).collect();
+    let units = pairs.iter().filter_map(|pair| pair.fix.filter(|_| pair.orig.is_some()));
+    let made: BTreeSet<&Path> = units
+        .flat_map(|unit| unit.reads.iter().chain([&unit.source]))
+        .map(PathBuf::as_path)
+        .filter(|path| path.is_relative() && !given.contains(path) && classify::is_preprocessed(path))
+        .filter(|path| orig.join(path).is_file() && fix.join(path).is_file())
+        .collect();
+    for path in made {
+        if fs::read(orig.join(path))? != fs::read(fix.join(path))? {
+            write_resynced(path, orig, fix, &fix.join(path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a fixed file whose unchanged lines have the numbers of the original. The time of what stood there stays:

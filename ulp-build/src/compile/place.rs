@@ -150,6 +150,11 @@ fn mount_private(
         if path == seen {
             continue;
         }
+        if kind.is_file() && path.metadata().is_ok_and(|m| m.len() <= COPIED) {
+            // The build may write to it, or put another one in its place, as packaging tools do with what they made last time.
+            let _ = copy_once(path, &at, private);
+            continue;
+        }
         if kind.is_dir() {
             fs::create_dir_all(&at)?;
         } else if !at.exists() {
@@ -158,7 +163,11 @@ fn mount_private(
         // What cannot be mounted (a folder without permission) the build could not have used either.
         let bound = bind(path, &at).is_ok();
         let hidden = name.to_string_lossy().starts_with('.');
-        if bound && kind.is_dir() && !hidden && !private.starts_with(path) && ancestor != Path::new("/") {
+        if bound
+            && (kind.is_file() || kind.is_dir() && !hidden)
+            && !private.starts_with(path)
+            && ancestor != Path::new("/")
+        {
             let _ = read_only(&at);
         }
     }
@@ -171,6 +180,22 @@ fn mount_private(
         return nix::unistd::chroot(private).context("cannot change the root directory");
     }
     bind(private, ancestor)
+}
+
+/// Larger files beside the tree are shown as they are, read-only.
+const COPIED: u64 = 64 << 20;
+
+/// Copies a file, whole or not at all: several commands enter at the same time.
+fn copy_once(from: &Path, to: &Path, private: &Path) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let copy = tempfile::NamedTempFile::new_in(private)?;
+    fs::copy(from, copy.path())?;
+    match copy.persist_noclobber(to) {
+        Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(e.error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn bind(from: &Path, to: &Path) -> Result<()> {

@@ -28,7 +28,7 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
             Group::Function if altered(&f) => {
                 let old = o.map(|o| &orig.atoms[o.0]);
                 function(comparison.arch, atom, old, compiled, &mut refusals);
-                if let Some(old) = old.filter(|old| !leaves(comparison.arch, orig, old)) {
+                if let Some(old) = old.filter(|old| old.parent.is_none() && !leaves(comparison.arch, orig, old)) {
                     let name = &old.name;
                     warnings.push(format!(
                         "{name} never returns: while a thread is in it, ulp-apply can only call it busy"
