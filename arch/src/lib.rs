@@ -246,6 +246,10 @@ pub trait Arch: Sync + fmt::Debug {
         AddressUse::Handed
     }
 
+    /// The instructions of `code` for people, with their offsets; none where they cannot be told apart yet.
+    fn disassemble(&self, _code: &[u8]) -> Vec<(usize, String)> {
+        Vec::new()
+    }
     /// The instruction at `at` of `code`; `None` when it is not one, or instructions cannot be told apart yet.
     fn detail(&self, _code: &[u8], _at: usize) -> Option<InsnDetail> {
         None

@@ -10,7 +10,7 @@ use crate::{
     AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, PcRelative, Range,
     Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
 };
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, GasFormatter, Instruction, Mnemonic, OpKind};
 
 #[derive(Debug)]
 pub(crate) struct X86_64;
@@ -235,6 +235,16 @@ impl Arch for X86_64 {
     fn assembled(&self, bytes: usize) -> Option<u32> {
         // R_X86_64_PC32: a field of four bytes, with up to four of an immediate operand behind it.
         (4..=8).contains(&bytes).then_some(2)
+    }
+
+    fn disassemble(&self, code: &[u8]) -> Vec<(usize, String)> {
+        let mut formatter = GasFormatter::new();
+        let mut show = |insn: &Instruction| {
+            let mut text = String::new();
+            formatter.format(insn, &mut text);
+            (insn.ip() as usize, text)
+        };
+        Decoder::with_ip(64, code, 0, DecoderOptions::NONE).iter().map(|insn| show(&insn)).collect()
     }
 
     fn returns(&self, code: &[u8]) -> bool {

@@ -46,6 +46,25 @@ fn kept_work_directory_gives_the_same_package() -> Result<()> {
     Ok(())
 }
 
+/// `--explain` shows the first difference with both disassemblies, and says how an address was found.
+#[test]
+fn explains_what_is_not_proved() -> Result<()> {
+    let explain = |name: &str, code: i32| -> Result<String> {
+        let case = Case::named(name)?;
+        let mut command = ulp_build()?;
+        command.arg("--orig").arg(&case.trees.before).arg("--fix").arg(&case.trees.after).args(["--explain", "capped"]);
+        command.arg("--target").arg(&case.production.program).arg("-o").arg(case.package());
+        Ok(run(&mut command)?.expect_code(code)?.stderr.clone())
+    };
+    let refused = explain("linked-with-other-function-refused", 5)?;
+    for text in ["capped of main.c", "recompiled as it was linked", "not proved in", "built here", "$0x32", "$0x34"] {
+        ensure_that!(refused.contains(text), "{text:?} is not in\n{refused}");
+    }
+    let proved = explain("linked-in-other-order", 0)?;
+    ensure_that!(proved.contains("proved in") && proved.contains("found by its content"), "{proved}");
+    Ok(())
+}
+
 /// D95: every kind of damage is an error of its own, never a panic or a verdict about something that was not read.
 #[test]
 fn damaged_objects_are_refused() -> Result<()> {

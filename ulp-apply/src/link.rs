@@ -538,7 +538,7 @@ mod tests {
             sections: vec![code.name.clone(), data.name.clone()],
             references: sources
                 .iter()
-                .map(|(s, source)| Reference { symbol: (*s).into(), source: source.clone() })
+                .map(|(s, source)| Reference { symbol: (*s).into(), source: source.clone(), found: None })
                 .collect(),
         };
         let manifest = Manifest {

@@ -87,6 +87,9 @@ struct Make {
     /// Overrule a refusal of judgement (E-CTOR, E-DATA-INIT, E-ESCAPED, E-LAYOUT), wholly or for one symbol; it is recorded
     #[arg(long, value_name = "CODE[:SYM]", value_parser = accepted)]
     accept: Vec<Accepted>,
+    /// Say how this function compares with what was linked and with production, with both disassemblies where it differs
+    #[arg(long, value_name = "FUNCTION")]
+    explain: Option<String>,
     /// Directory that keeps the original's build for the next patch
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
@@ -243,6 +246,7 @@ fn request(make: Make) -> Result<Request> {
         description: make.description,
         cves: make.cve,
         accept: make.accept,
+        explain: make.explain,
         work: make.work,
         jobs: make.jobs.map_or(processors, usize::from),
         output,

@@ -143,7 +143,7 @@ impl Builder {
         }
         let index = self.symbols.len();
         let name = unique(&mut self.names, &what.name);
-        part.references.push(Reference { symbol: name.clone(), source: what.source.clone() });
+        part.references.push(Reference { symbol: name.clone(), source: what.source.clone(), found: None });
         self.symbols.push(Symbol { name, place: None, kind: what.kind });
         known.insert(identity, index);
         index

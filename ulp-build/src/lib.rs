@@ -10,6 +10,7 @@ pub mod compile;
 pub mod diff;
 pub mod emit;
 pub mod entries;
+pub mod explain;
 pub mod identity;
 pub mod indirect;
 pub mod linesync;
@@ -72,6 +73,9 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
                     (outcome, diffs) = (second, other);
                 }
             }
+        }
+        if let Some(function) = &request.explain {
+            progress.say(explain::explain(&built, &diffs, function).trim_end());
         }
         match outcome {
             Outcome::NoChange(why) => Err(Stop::NoChange(vec![why])),

@@ -50,6 +50,8 @@ pub struct Request {
     pub description: String,
     pub cves: Vec<String>,
     pub accept: Vec<ulp_format::Accepted>,
+    /// A function of which to say how it compares with what was linked and with production.
+    pub explain: Option<String>,
     /// `--work`; `None`: a temporary directory, removed at the end.
     pub work: Option<PathBuf>,
     pub jobs: usize,

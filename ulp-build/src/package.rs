@@ -382,7 +382,18 @@ fn target(
     selection: &Selection<'_>,
     builder: &mut Builder,
 ) -> Result<(Target, TargetSummary), Vec<Refusal>> {
-    let part = builder.add(selection).map_err(|r| vec![r])?;
+    let mut part = builder.add(selection).map_err(|r| vec![r])?;
+    if let Some(proof) = &linked.proof {
+        for reference in &mut part.references {
+            reference.found = Some(match reference.source {
+                ulp_format::Source::Local { addr, .. } => {
+                    proof.evidence_at(addr).map_or_else(|| "production's dynamic symbols".into(), |e| e.to_string())
+                }
+                ulp_format::Source::TlsLocalExec { .. } => "read back from production's code".into(),
+                _ => "production's own slots and dynamic symbols".into(),
+            });
+        }
+    }
     let (mut functions, mut replaced, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     for (key, entry) in &selection.context.replaced {
         let symbol = part.symbols.get(key).and_then(|i| builder.symbols.get(*i)).map_or("", |s| s.name.as_str());

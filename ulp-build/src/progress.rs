@@ -78,6 +78,14 @@ impl Progress {
         }
     }
 
+    /// What the user asked to be told.
+    pub fn say(&self, text: &str) {
+        match self.bar.lock() {
+            Ok(bar) => bar.suspend(|| eprintln!("{text}")),
+            Err(_) => eprintln!("{text}"),
+        }
+    }
+
     /// The last stage is done: its line goes.
     pub fn done(&self) {
         if let Ok(bar) = self.bar.lock() {

@@ -70,6 +70,16 @@ pub struct Evidence {
     pub read_back: usize,
 }
 
+impl std::fmt::Display for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.by_content, self.read_back) {
+            (true, 0) => f.write_str("found by its content"),
+            (true, n) => write!(f, "found by its content, and {n} places of production lead to it"),
+            (false, n) => write!(f, "{n} places of production lead to it"),
+        }
+    }
+}
+
 /// How much was proved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
@@ -132,6 +142,15 @@ impl Proof {
 
     pub fn evidence(&self, addr: LinkAddr, thread: bool) -> Option<Evidence> {
         let outcome = &self.outcomes[self.pieces.holding(addr, thread)?];
+        Some(Evidence { by_content: outcome.by_content, read_back: outcome.read_back })
+    }
+
+    /// Likewise, by an address of production.
+    pub fn evidence_at(&self, addr: LinkAddr) -> Option<Evidence> {
+        let holds = |(piece, outcome): &(&Piece, &Outcome)| {
+            outcome.base.is_some_and(|base| base <= addr && addr.0 - base.0 < piece.at.size) && !piece.thread
+        };
+        let (_, outcome) = self.pieces.all.iter().zip(&self.outcomes).find(holds)?;
         Some(Evidence { by_content: outcome.by_content, read_back: outcome.read_back })
     }
 

@@ -102,6 +102,7 @@ impl Tree {
             description: String::new(),
             cves: Vec::new(),
             accept: Vec::new(),
+            explain: None,
             work: None,
             jobs: 1,
             output: PathBuf::new(),

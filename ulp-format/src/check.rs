@@ -222,7 +222,7 @@ fn target(target: &Target, arch: &dyn Arch) -> Checked {
             pair[1].name
         );
     }
-    for Reference { symbol, source } in &target.references {
+    for Reference { symbol, source, .. } in &target.references {
         identifier("a reference", symbol)?;
         match source {
             Source::Slot { name, version, .. } | Source::Import { name, version, .. } => {
@@ -286,7 +286,7 @@ fn sources<'a>(
 ) -> Result<Sources<'a>, String> {
     let mut sources = Sources::new();
     for (owner, target) in manifest.targets.iter().enumerate() {
-        for Reference { symbol, source } in &target.references {
+        for Reference { symbol, source, .. } in &target.references {
             let found = symbols.get(symbol.as_str()).filter(|i| package.symbols[**i].place.is_none());
             let index = *found.ok_or_else(|| format!("reference {symbol:?} is no undefined symbol"))?;
             let twice = sources.insert(index, (owner, source));

@@ -163,6 +163,9 @@ pub struct Reference {
     pub symbol: String,
     /// Where the address comes from.
     pub source: Source,
+    /// How the address was found, where production is another link than the one that was rebuilt; absent: it is the rebuilt file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
 }
 
 /// Where the address of a reference comes from.

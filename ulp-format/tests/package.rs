@@ -36,7 +36,7 @@ fn section(name: &str, kind: SectionKind, align: u64, data: &[u8]) -> Section {
 }
 
 fn reference(symbol: &str, source: Source) -> Reference {
-    Reference { symbol: symbol.into(), source }
+    Reference { symbol: symbol.into(), source, found: None }
 }
 
 /// A package with one of everything.
@@ -502,7 +502,7 @@ fn arbitrary() -> impl Strategy<Value = Package> {
                 };
                 let kind = if how < 3 { SymbolKind::Untyped } else { SymbolKind::Tls };
                 p.symbols.push(Symbol { name: symbol.clone(), place: None, kind });
-                target.references.push(Reference { symbol, source });
+                target.references.push(Reference { symbol, source, found: None });
             }
             let plain: Vec<usize> = (0..p.symbols.len()).filter(|i| p.symbols[*i].kind != SymbolKind::Tls).collect();
             for (i, (name, kind, align, mut data, relocations)) in sections.into_iter().enumerate() {

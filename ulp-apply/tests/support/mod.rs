@@ -208,7 +208,7 @@ impl Patch {
             symbols.insert(symbol.index(), package.symbols.len());
             let place = place.map(|section| Place { section, offset: symbol.address(), size: symbol.size() });
             if place.is_none() {
-                references.push(Reference { symbol: name.clone(), source: source(&program, &name) });
+                references.push(Reference { symbol: name.clone(), source: source(&program, &name), found: None });
             }
             package.symbols.push(Symbol { name, place, kind });
         }
