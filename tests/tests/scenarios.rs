@@ -222,6 +222,19 @@ fn every_refusal_code_is_documented() -> Result<()> {
             ensure_that!(text.contains(code.as_str()), "{name} wants {code}, which docs/refusals.md does not have");
         }
     }
+    // Every code of the program has its row, and every row a case or a test in which it can be seen.
+    let folders: BTreeSet<String> = folders("cases")?.into_iter().map(|(name, _)| name).collect();
+    let model = std::fs::read_to_string(repository().join("ulp-build/src/model.rs"))?;
+    let codes: Vec<&str> = model.split('"').filter(|word| word.starts_with("E-")).collect();
+    ensure_that!(codes.len() > 25, "only {} codes were found", codes.len());
+    for code in codes {
+        let row = text.lines().find(|line| line.starts_with(&format!("| {code} | ")));
+        let row = row.with_context(|| format!("docs/refusals.md has no row for {code}"))?;
+        let seen = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default().trim().trim_matches('`');
+        if !folders.contains(seen) {
+            exists(seen).with_context(|| format!("where {code} is seen"))?;
+        }
+    }
     Ok(())
 }
 
