@@ -123,10 +123,9 @@ impl Proof {
             let why = outcome.why.as_deref().unwrap_or("nothing that was proved refers to it");
             return Err(Doubt::new(format!("{} could not be found in production: {why}", piece.label())));
         };
-        if piece.kind == PieceKind::Code
-            && let Some((start, verdict)) = self.functions.range(..=addr).next_back()
-            && addr.0 - start.0 < verdict.size
-        {
+        if piece.kind == PieceKind::Code {
+            let holding = self.functions.range(..=addr).next_back().filter(|(start, v)| addr.0 - start.0 < v.size);
+            let (_, verdict) = holding.ok_or_else(|| Doubt::new("no function with a size holds it"))?;
             verdict.proved.clone()?;
         }
         Ok(base.plus(offset))

@@ -192,6 +192,7 @@ fn copy_once(from: &Path, to: &Path, private: &Path) -> Result<()> {
     }
     let copy = tempfile::NamedTempFile::new_in(private)?;
     fs::copy(from, copy.path())?;
+    copy.as_file().set_modified(fs::metadata(from)?.modified()?)?;
     match copy.persist_noclobber(to) {
         Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(e.error.into()),
         _ => Ok(()),
