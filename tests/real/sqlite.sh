@@ -69,13 +69,13 @@ expect() { # QUESTION ANSWER WHEN
     say "$3: $answer"
 }
 query='select a, sum(b), max(b) from t group by a order by a'
-expect "$query" '0 1 2 2 3 13 9 ' before
+expect "$query" '0 1 2 2 3 13 9' before
 born=$(born "$pid")
 timed_ms APPLY "$ULP_BIN/ulp-apply" apply "$WORK/sqlite.ulp" --pid "$pid"
-expect "$query" '0 1 2 2 3 13 9 ' patched
+expect "$query" '0 1 2 2 3 13 9' patched
 "$ULP_BIN/ulp-apply" list --pid "$pid"
 timed_ms REVERT "$ULP_BIN/ulp-apply" revert sqlite --pid "$pid"
-expect "$query" '0 1 2 2 3 13 9 ' reverted
+expect "$query" '0 1 2 2 3 13 9' reverted
 [ "$(born "$pid")" = "$born" ] || fail "the process is gone or another one"
 
 figures binary "$(basename "$target")" ulp_build_s "$FIRST" package_bytes "$(stat -c %s "$WORK/sqlite.ulp")" apply_ms "$APPLY" revert_ms "$REVERT"
