@@ -231,7 +231,11 @@ fn every_refusal_code_is_documented() -> Result<()> {
         let row = text.lines().find(|line| line.starts_with(&format!("| {code} | ")));
         let row = row.with_context(|| format!("docs/refusals.md has no row for {code}"))?;
         let seen = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default().trim().trim_matches('`');
-        if !folders.contains(seen) {
+        if folders.contains(seen) {
+            let expect = parse(&std::fs::read_to_string(repository().join("tests/cases").join(seen).join("expect"))?)?;
+            let refused = matches!(&expect.build, Build::Refuse { code: wanted, .. } if wanted == code);
+            ensure_that!(refused, "{seen} does not expect {code}");
+        } else {
             exists(seen).with_context(|| format!("where {code} is seen"))?;
         }
     }
