@@ -122,19 +122,27 @@ impl Case {
 
     /// Makes a package of another fix: the original tree with this text replaced in `main.c`.
     pub fn package_of(&self, name: &str, old: &str, new: &str) -> Result<PathBuf> {
+        self.package_with(name, &[(old, new)], &[])
+    }
+
+    /// Makes a package of another fix: the original tree with these texts replaced in `main.c`, and more options.
+    pub fn package_with(&self, name: &str, edits: &[(&str, &str)], options: &[&str]) -> Result<PathBuf> {
         let tree = self.work().join(format!("fix-{name}"));
         crate::trees::copy(&self.trees.before, &tree)?;
         let source = tree.join("main.c");
-        let text = std::fs::read_to_string(&source)?;
-        ensure_that!(text.contains(old), "main.c has no {old:?}");
-        std::fs::write(&source, text.replace(old, new))?;
+        let mut text = std::fs::read_to_string(&source)?;
+        for (old, new) in edits {
+            ensure_that!(text.contains(old), "main.c has no {old:?}");
+            text = text.replace(old, new);
+        }
+        std::fs::write(&source, text)?;
         let package = self.work().join(name).with_extension("ulp");
         let mut command = ulp_build()?;
         command.arg("--orig").arg(&self.trees.before).arg("--fix").arg(&tree);
         for target in &self.production.targets {
             command.arg("--target").arg(target);
         }
-        run(command.arg("-o").arg(&package))?.expect_code(0)?;
+        run(command.args(options).arg("-o").arg(&package))?.expect_code(0)?;
         Ok(package)
     }
 

@@ -7,7 +7,8 @@ use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Timings};
-use crate::registry::{self, Access, Live, MAGIC, Record, State, TargetRecord};
+use crate::registry::{self, Access, Entry, Live, MAGIC, Record, State, TargetRecord};
+use crate::revert;
 use crate::snapshot::Snapshot;
 use crate::snapshot::{PAGE, page_of};
 use crate::switch::{self, Bytes, Done, Stopped};
@@ -135,13 +136,38 @@ fn is_ours(mapping: &Mapping, access: Access) -> bool {
 
 impl Loaded<'_> {
     /// Switches all functions in one stop. On an error the patch's memory is given back, and every entry is as it was.
-    pub fn switch(self, check: &Check, limits: &Limits) -> Result<Timings> {
+    pub fn switch(self, snapshot: &Snapshot<'_>, check: &Check, limits: &Limits) -> Result<Timings> {
         let switched = AtomicBool::new(false);
+        let replaced = &self.plan.replaced;
+        let loaded = replaced.iter().map(|entry| revert::to_put_back(snapshot, &entry.record));
+        let loaded = match loaded.collect::<Result<Vec<Record>>>() {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                self.give_back(limits);
+                return Err(e);
+            }
+        };
         let result = when_quiet(self.process, check, limits, |quiet| {
             self.recheck()?;
             let record = &self.plan.record;
             let code = Stopped { process: self.process, quiet };
-            let left = match switch::all(&code, record, Bytes::Jump)? {
+            // First all is the original again, then the new: dead in between we leave the original, and never a mixture.
+            let again = |e: Error, from: usize| {
+                let gone = replaced.iter().zip(&loaded).skip(from);
+                let put = gone.map(|(entry, loaded)| {
+                    let put = revert::put_again(self.process, quiet, entry, loaded);
+                    put.map_err(|_| format!("{} could not be applied again", entry.record.name))
+                });
+                match put.collect::<std::result::Result<(), String>>() {
+                    Ok(()) => e,
+                    Err(what) => e.while_trying(what),
+                }
+            };
+            for (i, (entry, loaded)) in replaced.iter().zip(&loaded).enumerate().rev() {
+                let put_back = revert::put_back(self.process, quiet, entry, loaded, Some(State::Retired));
+                put_back.map_err(|e| again(e, i + 1))?;
+            }
+            let left = match switch::all(&code, record, Bytes::Jump).map_err(|e| again(e, 0))? {
                 Done::Whole => None,
                 Done::ThroughGates(e) => Some(e),
             };
@@ -154,21 +180,26 @@ impl Loaded<'_> {
             match (left.map_or_else(|| quiet.write(at, &words).map_err(Error::from), Err), &record.commit) {
                 (Ok(()), _) => {
                     switched.store(true, Ordering::Relaxed);
-                    Ok(None)
+                    Ok((None, quiet.stack_tops().to_vec()))
                 }
                 // Said later: nothing is written to anybody while the process is held, because whoever reads may be slow.
-                (Err(e), Some(_)) => Ok(Some(e)),
+                (Err(e), Some(_)) => Ok((Some(e), Vec::new())),
                 (Err(e), None) => {
                     switch::all(&code, record, Bytes::Old)?;
-                    Err(e)
+                    Err(again(e, 0))
                 }
             }
         });
         match result {
-            Ok((missing, timings)) => {
+            Ok(((missing, stacks), timings)) => {
                 if let Some(e) = missing {
                     let pid = self.process.pid();
                     log::warn!("pid {pid}: the new functions run, but {e}; the next ulp-apply completes it");
+                }
+                for entry in replaced.iter().filter(|e| !e.record.escape) {
+                    if let Err(e) = revert::free_replaced(self.process, entry, &stacks, limits) {
+                        log::warn!("pid {}: the memory of {} stays: {e}", self.process.pid(), entry.record.name);
+                    }
                 }
                 Ok(timings)
             }
@@ -206,12 +237,20 @@ impl Loaded<'_> {
         Ok(())
     }
 
+    /// Whether a patch that was to go is still there, whole: then nothing of ours was written to an entry.
+    fn owns_entries(&self, replaced: &Entry) -> bool {
+        let now = registry::decode(self.process, replaced.at);
+        matches!(now, Ok(Some(e)) if e.state == State::Applied)
+            && matches!(replaced.record.live(self.process), Ok(Live::New))
+    }
+
     fn give_back(&self, limits: &Limits) {
         if self.process.lost().is_some() {
             return;
         }
         // An undo that failed may have left a jump: then the memory must stay, and the record tells the next ulp-apply.
-        if !matches!(self.plan.record.live(self.process), Ok(Live::Old)) {
+        let untouched = self.plan.replaced.iter().any(|e| self.owns_entries(e));
+        if !untouched && !matches!(self.plan.record.live(self.process), Ok(Live::Old)) {
             log::warn!("pid {}: an entry is not as it was; the patch's memory stays", self.process.pid());
             return;
         }

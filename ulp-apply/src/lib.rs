@@ -20,6 +20,7 @@ pub mod report;
 pub mod revert;
 pub mod search;
 pub mod snapshot;
+pub mod stack;
 pub mod switch;
 pub mod symbols;
 pub mod verbs;

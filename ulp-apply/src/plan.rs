@@ -10,7 +10,8 @@ use crate::process::{Maps, Module, Protection, Suspect, Wish};
 use crate::registry::{
     self, Access, Area, CommitRecord, Entry, FunctionRecord, GateRecord, Record, State, TargetRecord,
 };
-use crate::snapshot::{PackageFile, Snapshot, page_of};
+use crate::snapshot::{PackageFile, Snapshot, own_code, page_of};
+use crate::stack::{self, Before};
 use crate::symbols::Scope;
 use ulp_arch::{Arch, Commit, Flow, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
@@ -28,6 +29,9 @@ pub struct Verified<'s> {
     snapshot: &'s Snapshot<'s>,
     file: &'s PackageFile,
     matches: Vec<Match<'s>>,
+    /// Applied patches that this one requires, and those that it replaces.
+    below: Vec<&'s Entry>,
+    replaced: Vec<&'s Entry>,
     /// The memory of this very package, kept by an earlier revert.
     retired: Option<&'s Entry>,
 }
@@ -64,6 +68,8 @@ pub struct Plan {
     pub modules: Vec<Module>,
     /// The rest of the registry as it was: record, generation.
     pub others: Vec<(RemoteAddr, u64)>,
+    /// Patches that go in the same stop.
+    pub replaced: Vec<Entry>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -114,20 +120,66 @@ pub fn verify<'s>(snapshot: &'s Snapshot<'s>, file: &'s PackageFile) -> Result<V
             "apply that one first",
         ));
     }
-    if let Some(replaced) = manifest.replaces.iter().find(|name| applied(name)) {
-        return Err(Error::refused(
-            format!("the patch replaces {replaced}, and replacing in one step is not supported yet"),
-            format!("revert {replaced} first: ulp-apply revert {replaced} --pid {}", snapshot.process.pid()),
-        ));
-    }
+    let below: Vec<&Entry> = manifest.requires.iter().filter_map(|name| snapshot.active(name)).collect();
+    let replaced: Vec<&Entry> = manifest.replaces.iter().filter_map(|name| snapshot.active(name)).collect();
+    known_are_whole(snapshot, &below, &replaced)?;
+    let known: Vec<&Entry> = below.iter().chain(&replaced).copied().collect();
+    let before = Before::new(snapshot.process, &known);
     for m in &matches {
         verify_references(m)?;
         for function in &m.target.functions {
-            verify_function(snapshot, m, function)?;
+            refuse_unknown(snapshot, &known, m, function)?;
+            verify_function(snapshot, &before, m, function)?;
         }
     }
     let retired = snapshot.entries.iter().find(|e| e.state == State::Retired && e.record.digest == file.digest);
-    Ok(Verdict::Verified(Verified { snapshot, file, matches, retired }))
+    Ok(Verdict::Verified(Verified { snapshot, file, matches, below, replaced, retired }))
+}
+
+/// The patches that this one stands on or replaces are as they were left, and nothing else needs those that go.
+fn known_are_whole(snapshot: &Snapshot<'_>, below: &[&Entry], replaced: &[&Entry]) -> Result<()> {
+    for entry in below.iter().chain(replaced) {
+        let name = &entry.record.name;
+        if let Some(damage) = crate::snapshot::damage(snapshot, entry)? {
+            return Err(Error::refused(format!("the patch builds on {name}, but {damage}"), "nothing was changed"));
+        }
+    }
+    let stays = |e: &&Entry| e.state.is_active() && !replaced.iter().any(|r| r.at == e.at);
+    for goes in replaced {
+        let name = &goes.record.name;
+        if let Some(other) = snapshot.entries.iter().filter(stays).find(|e| e.record.requires.contains(name)) {
+            let (other, pid) = (&other.record.name, snapshot.process.pid());
+            return Err(Error::refused(
+                format!("the patch replaces {name}, and {other} requires {name}"),
+                format!("revert that one first: ulp-apply revert {other} --pid {pid}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what another patch has replaced already, unless this one says that it knows it.
+fn refuse_unknown(snapshot: &Snapshot<'_>, known: &[&Entry], m: &Match<'_>, function: &Function) -> Result<()> {
+    let (bias, name) = (m.module.bias, &function.name);
+    let inside = |f: &FunctionRecord| {
+        let ranges = || function.ranges.iter().map(|r| (bias.remote(r.start).0, r.size));
+        ranges().any(|(start, size)| (start..start.saturating_add(size)).contains(&f.entry.0))
+    };
+    for entry in snapshot.entries.iter().filter(|e| e.state.is_active()) {
+        let Some(f) = entry.record.functions().find(|f| inside(f)) else { continue };
+        if known.iter().any(|k| k.at == entry.at) && f.entry == bias.remote(function.entry) {
+            continue;
+        }
+        let (other, pid) = (&entry.record.name, snapshot.process.pid());
+        return Err(Error::refused(
+            format!("{name} is replaced by the patch {other} already, and this patch does not know of it"),
+            format!(
+                "revert that one first (ulp-apply revert {other} --pid {pid}), or build this one from sources with both \
+                 fixes and with ulp-build --replaces {other}"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn same_name<'s>(snapshot: &Snapshot<'_>, file: &PackageFile, entry: &Entry) -> Result<Verdict<'s>> {
@@ -141,7 +193,7 @@ fn same_name<'s>(snapshot: &Snapshot<'_>, file: &PackageFile, entry: &Entry) -> 
             format!("revert it first: ulp-apply revert {name} --pid {pid}"),
         ));
     }
-    match crate::snapshot::damage(snapshot.process, &snapshot.modules, entry)? {
+    match crate::snapshot::damage(snapshot, entry)? {
         None => Ok(Verdict::Already),
         Some(damage) => Err(Error::refused(format!("{name} is applied already, but {damage}"), "nothing was changed")),
     }
@@ -192,21 +244,10 @@ fn verify_references(m: &Match<'_>) -> Result<()> {
     Ok(())
 }
 
-fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) -> Result<()> {
+fn verify_function(snapshot: &Snapshot<'_>, before: &Before<'_>, m: &Match<'_>, function: &Function) -> Result<()> {
     let (arch, bias) = (snapshot.process.arch(), m.module.bias);
     let entry = bias.remote(function.entry);
     let name = &function.name;
-    let overlaps = |e: &&Entry| {
-        let ranges =
-            || function.ranges.iter().map(|r| bias.remote(r.start).0..bias.remote(r.start).0.saturating_add(r.size));
-        e.state.is_active() && e.record.functions().any(|f| ranges().any(|r| r.contains(&f.entry.0)))
-    };
-    if let Some(other) = snapshot.entries.iter().find(overlaps) {
-        return Err(Error::refused(
-            format!("{name} is replaced by the patch {} already", other.record.name),
-            format!("revert that one first: ulp-apply revert {} --pid {}", other.record.name, snapshot.process.pid()),
-        ));
-    }
     for range in &function.ranges {
         let start = bias.remote(range.start);
         let inside = m
@@ -219,7 +260,7 @@ fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) 
                 DISAGREES,
             ));
         }
-        if sha256_hex(&memory::bytes(snapshot.process, start, range.size)?) != range.sha256 {
+        if sha256_hex(&before.bytes(start, range.size)?) != range.sha256 {
             return Err(foreign(&range.name, start));
         }
     }
@@ -242,13 +283,13 @@ fn verify_function(snapshot: &Snapshot<'_>, m: &Match<'_>, function: &Function) 
         )
         .code("E-TOO-SMALL"));
     }
-    if memory::bytes(snapshot.process, entry, old.len() as u64)? != old {
+    if before.bytes(entry, old.len() as u64)? != old {
         return Err(foreign(name, entry));
     }
     if let Some(displaced) = displaced(function) {
         // A gate that takes half an instruction along kills the process, so the package's word is not enough.
         let range = function.ranges.iter().find(|r| r.start == function.entry);
-        let code = range.map_or(Ok(Vec::new()), |r| memory::bytes(snapshot.process, entry, r.size))?;
+        let code = range.map_or(Ok(Vec::new()), |r| before.bytes(entry, r.size))?;
         let same = code.get(pad..pad + displaced.len()) == Some(&displaced[..]);
         if !same || arch.displaceable(&code, pad) != Ok(displaced.len()) {
             return Err(Error::refused(format!("the gate of {name} does not fit its code"), DISAGREES));
@@ -270,6 +311,12 @@ pub fn foreign(name: &str, at: RemoteAddr) -> Error {
 /// The instructions that the function's gate takes along.
 fn displaced(function: &Function) -> Option<Vec<u8>> {
     function.gate.as_ref().and_then(|gate| hex::decode(&gate.displaced))
+}
+
+/// Where a gate goes on while its function is old: at `from`, with these instructions first.
+struct OldWay {
+    from: RemoteAddr,
+    displaced: Vec<u8>,
 }
 
 /// Bytes of a gate, rounded up so that the next one is aligned.
@@ -322,8 +369,8 @@ impl<'s> Verified<'s> {
 
     fn layout(&self, m: &Match<'s>, room: u64) -> Result<Layout<'s>> {
         let arch = self.snapshot.process.arch();
-        let displaced = m.target.functions.iter().filter_map(displaced).filter(|_| self.gated());
-        let gates = displaced.map(|d| gate_room(arch, &d)).sum();
+        let ways = m.target.functions.iter().filter_map(|f| self.old_way(m, f)).filter(|_| self.gated());
+        let gates = ways.map(|way| gate_room(arch, &way.displaced)).sum();
         Layout::new(arch, &self.file.package, m.target, room, gates, page_size())
     }
 
@@ -334,10 +381,23 @@ impl<'s> Verified<'s> {
             && all().count() > 1
             && all().filter(|f| f.gate.is_none()).count() <= 1
             // Gates that ask an entry must go when its file goes.
-            && (self.matches.iter().all(|m| m.target.functions.iter().all(|f| f.gate.is_some()))
+            && (self.matches.iter().all(|m| m.target.functions.iter().all(|f| self.old_way(m, f).is_some()))
                 || self.matches.windows(2).all(|w| matches!(w, [a, b] if a.module.bias == b.module.bias)))
             // A jump across two pages is two writes, and cannot be what decides.
             && self.records().iter().flatten().all(|f| f.gate.is_some() || f.in_one_page())
+    }
+
+    /// What the function's entry leads to below this patch: the new code of an earlier one that it requires.
+    fn below(&self, m: &Match<'_>, f: &Function) -> Option<&'s FunctionRecord> {
+        stack::top(&self.below, m.module.bias.remote(f.entry)).map(|(_, f)| f)
+    }
+
+    fn old_way(&self, m: &Match<'_>, f: &Function) -> Option<OldWay> {
+        if let Some(below) = self.below(m, f) {
+            return Some(OldWay { from: below.new, displaced: Vec::new() });
+        }
+        let from = m.module.bias.remote(f.entry).plus(u64::from(f.landing));
+        displaced(f).map(|displaced| OldWay { from, displaced })
     }
 
     /// The functions of each match, as far as they are known before linking; gates wait for their places.
@@ -346,9 +406,9 @@ impl<'s> Verified<'s> {
             name: f.name.clone(),
             entry: m.module.bias.remote(f.entry),
             new: RemoteAddr(0),
-            old: hex::decode(&f.old_bytes).unwrap_or_default(),
+            old: self.below(m, f).map_or_else(|| hex::decode(&f.old_bytes).unwrap_or_default(), |below| below.jump.clone()),
             jump: vec![0; f.old_bytes.len() / 2],
-            gate: f.gate.as_ref().map(|_| GateRecord {
+            gate: self.old_way(m, f).map(|_| GateRecord {
                 at: RemoteAddr(0),
                 len: 0,
                 jump: vec![0; f.old_bytes.len() / 2],
@@ -493,13 +553,13 @@ impl<'s> Verified<'s> {
         for (l, target) in linked.iter_mut().zip(&mut record.targets) {
             let mut at = l.image.base.plus(l.layout.gates());
             for (f, kept) in l.m.target.functions.iter().zip(&mut target.functions) {
-                let Some(displaced) = displaced(f) else { continue };
+                let Some(OldWay { from, displaced }) = self.old_way(&l.m, f) else { continue };
                 let unbuilt = |e| Error::refused(format!("the gate of {}: {e}", f.name), DISAGREES);
                 let gate = Gate {
                     at,
                     commit: Commit { at: commit.at, old: commit.old },
                     new: kept.new,
-                    from: kept.entry.plus(u64::from(f.landing)),
+                    from,
                     displaced: &displaced,
                 };
                 let code = arch.gate(&gate).map_err(unbuilt)?;
@@ -527,6 +587,10 @@ impl<'s> Verified<'s> {
                 })
             })
         });
+        // Old code is what the entries lead to now. Of a patch that goes all of it must be left.
+        let entries: Vec<RemoteAddr> = record.functions().map(|f| f.entry).collect();
+        let under = self.below.iter().filter(|e| e.record.functions().any(|f| entries.contains(&f.entry)));
+        let suspects = suspects.chain(under.chain(&self.replaced).flat_map(|e| own_code(e)));
         let manifest = &self.file.package.manifest;
         let mut warnings = manifest.warnings.clone();
         let unsafe_probes = self.matches.iter().flat_map(|m| &m.target.functions).filter(|f| !f.probe_safe);
@@ -536,6 +600,14 @@ impl<'s> Verified<'s> {
                 "do not set a uprobe on the entry of {} while the patch is applied: it would harm the process",
                 unsafe_probes.join(", ")
             ));
+        }
+        for goes in &self.replaced {
+            let lost = goes.record.functions().filter(|f| !entries.contains(&f.entry));
+            let lost: Vec<_> = lost.map(|f| f.name.as_str()).collect();
+            if !lost.is_empty() {
+                let (name, lost) = (&goes.record.name, lost.join(", "));
+                warnings.push(format!("{name}, which this patch replaces, had also changed {lost}: original again"));
+            }
         }
         if manifest.atomic && record.functions().count() > 1 && record.commit.is_none() {
             warnings.push("the functions do not switch as one in this process if ulp-apply is killed meanwhile".into());
@@ -547,7 +619,9 @@ impl<'s> Verified<'s> {
                 modules.push(m.module.clone());
             }
         }
-        Plan { record, at, generation, loads, suspects: suspects.collect(), modules, others, warnings }
+        let suspects = suspects.collect();
+        let replaced = self.replaced.iter().map(|e| (*e).clone()).collect();
+        Plan { record, at, generation, loads, suspects, modules, others, replaced, warnings }
     }
 
     /// Whether the last instruction may be a call, so that its return address is one past the code.

@@ -30,6 +30,8 @@ pub struct Outcome {
     pub patch: Option<String>,
     pub status: Status,
     pub functions: Vec<Function>,
+    /// Patches that went in the same stop.
+    pub replaced: Vec<String>,
     /// Bytes of memory that the patch has, or would have, in the process.
     pub memory: u64,
     pub stop: Option<Stop>,
@@ -112,6 +114,7 @@ impl Outcome {
             patch: None,
             status,
             functions: Vec::new(),
+            replaced: Vec::new(),
             memory: 0,
             stop: None,
             warnings: Vec::new(),
@@ -139,6 +142,10 @@ impl Outcome {
         let stop =
             self.stop.map_or(String::new(), |s| format!(", {} held for {} us", count(s.threads, "thread"), s.hold_us));
         let functions = count(self.functions.len(), "function");
+        let functions = match &self.replaced[..] {
+            [] => functions,
+            names => format!("{functions} in place of {}", names.join(", ")),
+        };
         match self.status {
             Status::Applied => format!("{patch}: applied to {to}: {functions}{stop}"),
             Status::AlreadyApplied => format!("{patch}: already applied to {to}"),

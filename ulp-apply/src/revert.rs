@@ -12,6 +12,7 @@ use crate::process::{Process, Quiet, Suspect, Timings};
 use crate::registry::{self, Access, Entry, Live, Record, State};
 use crate::search::{self, Where};
 use crate::snapshot::{Snapshot, own_code};
+use crate::stack;
 use crate::switch::{self, Bytes, Done, Stopped};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
     }
     let check = snapshot.check(own_code(entry))?;
     let (stacks, timings) = when_quiet(process, &check, limits, |quiet| {
-        put_back(process, quiet, entry, &loaded)?;
+        put_back(process, quiet, entry, &loaded, record.escape.then_some(State::Retired))?;
         Ok(quiet.stack_tops().to_vec())
     })?;
     Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, &stacks, limits) }))
@@ -48,7 +49,7 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
 /// The part of a record whose entries are to be put back. A library that was unloaded, and one that was loaded anew where
 /// it was, have no jump of ours. That must be seen in their code: a file that could not be read for a moment looks as if
 /// it were not there, and to free the memory its entries lead to would be the program's end.
-fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
+pub fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
     let mut old = Vec::new();
     for target in &record.targets {
         let mut all_old = true;
@@ -76,8 +77,15 @@ fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
 }
 
 /// Under the stop: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
-/// of the record whose files are still there.
-fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry, loaded: &Record) -> Result<()> {
+/// of the record whose files are still there. Without a state to end in it stays one that is being reverted: whether
+/// anything but an entry leads to the patch's memory is asked before that is given back, and if we die the next ulp-apply asks.
+pub fn put_back(
+    process: &Process,
+    quiet: &Quiet<'_>,
+    entry: &Entry,
+    loaded: &Record,
+    end: Option<State>,
+) -> Result<()> {
     let now = registry::decode(process, entry.at)?;
     if now.as_ref() != Some(entry) {
         return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
@@ -104,9 +112,37 @@ fn put_back(process: &Process, quiet: &Quiet<'_>, entry: &Entry, loaded: &Record
             return Err(e);
         }
     }
-    // No entry leads to the patch's memory any more; whether anything else does is asked before it is given back. Until
-    // then it counts as being reverted, so that the next ulp-apply gives it back if we die.
-    if entry.record.escape { state(State::Retired, 2) } else { Ok(()) }
+    end.map_or(Ok(()), |end| state(end, 2))
+}
+
+/// Under the same stop as [`put_back`], which it undoes.
+pub fn put_again(process: &Process, quiet: &Quiet<'_>, entry: &Entry, loaded: &Record) -> Result<()> {
+    if let Done::ThroughGates(e) = switch::all(&Stopped { process, quiet }, loaded, Bytes::Jump)? {
+        return Err(e);
+    }
+    let (at, words) = registry::state_change(entry.at, State::Applied, entry.generation.wrapping_add(3));
+    Ok(quiet.write(at, &words)?)
+}
+
+/// Gives back the memory of a patch that another one has replaced.
+pub fn free_replaced(process: &Process, replaced: &Entry, stacks: &[u64], limits: &Limits) -> Result<()> {
+    // Taken anew, because another one's memory may be gone by now.
+    let snapshot = Snapshot::take(process)?;
+    if let Some(entry) = snapshot.entries.iter().find(|e| e.at == replaced.at && e.record == replaced.record) {
+        free(&snapshot, entry, stacks, limits);
+    }
+    Ok(())
+}
+
+/// Gives back the memory of a patch that was never switched, because the one that it replaces was still there.
+fn discard(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<()> {
+    let end = if entry.record.escape { State::Retired } else { State::Reverting };
+    let (at, words) = registry::state_change(entry.at, end, entry.generation.wrapping_add(1));
+    borrow(snapshot.process, limits, |remote| remote.write(at, &words))?;
+    if !entry.record.escape {
+        free(snapshot, entry, &[], limits);
+    }
+    Ok(())
 }
 
 /// Unmaps what nothing leads to any more. When something may, or when it fails, the memory stays and does no harm.
@@ -152,7 +188,8 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     let limits = &Limits { wait: limits.wait.min(LONGEST), ..*limits };
     let ((), _) = when_quiet(process, &check, limits, |quiet| {
         let now = registry::decode(process, entry.at)?;
-        let Some(now) = now.filter(|n| n.state == State::Reverting && n.record == entry.record) else {
+        let left = |n: &Entry| matches!(n.state, State::Reverting | State::Retired) && n.record == entry.record;
+        let Some(now) = now.filter(left) else {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         };
         let (at, words) = registry::state_change(entry.at, State::Freeing, now.generation.wrapping_add(1));
@@ -178,6 +215,12 @@ pub fn tidy(snapshot: &Snapshot<'_>, limits: &Limits) -> Result<Vec<String>> {
             }
         }
         claim::check(snapshot, entry)?;
+        if let Some(other) = stack::in_front(&snapshot.entries, entry) {
+            discard(snapshot, entry, limits)?;
+            let other = &other.record.name;
+            done.push(format!("{name}: an ulp-apply died before {other} was replaced by it; {other} stays applied"));
+            continue;
+        }
         match entry.record.live(process)? {
             Live::Foreign { function, at } => return Err(crate::plan::foreign(&function, at)),
             Live::New if entry.record.changed_area(process)?.is_none() => {

@@ -5,6 +5,7 @@
 use crate::error::{Class, Error, Result};
 use crate::process::{Check, ExtraTable, Lock, Maps, Module, Process, Suspect, Unwinder};
 use crate::registry::{self, Access, Entry, Live, State};
+use crate::stack;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,8 +127,15 @@ pub fn lock(process: &Process, wait: Duration) -> Result<Lock<'_>> {
 const FOREIGN: &str =
     "; something else changes this process, so find out what, and restart the program at the next occasion";
 
+/// What the entries that are the patch's own look like now. Where later patches have taken all over, they are right.
+fn live_of(snapshot: &Snapshot<'_>, entry: &Entry) -> Result<Live> {
+    let own = stack::own(&snapshot.entries, entry);
+    if own.functions().next().is_none() { Ok(Live::New) } else { own.live(snapshot.process) }
+}
+
 /// Whether the entry jumps and the code are as a complete patch leaves them; else what is wrong and what to do, in words.
-pub fn damage(process: &Process, modules: &[Module], entry: &Entry) -> Result<Option<String>> {
+pub fn damage(snapshot: &Snapshot<'_>, entry: &Entry) -> Result<Option<String>> {
+    let (process, modules) = (snapshot.process, &snapshot.modules);
     if entry.state.is_active()
         && let Some(what) = crate::claim::impossible(process.arch(), modules, entry)
     {
@@ -152,7 +160,8 @@ pub fn damage(process: &Process, modules: &[Module], entry: &Entry) -> Result<Op
         )));
     }
     match entry.state {
-        State::Applied => match entry.record.live(process)? {
+        // What a later patch has taken over is that one's.
+        State::Applied => match live_of(snapshot, entry)? {
             Live::New => {}
             Live::Foreign { function, at } => {
                 return Ok(Some(format!("the entry of {function} at {at} was changed{FOREIGN}")));

@@ -50,15 +50,16 @@ fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: boo
         let plan = verified.plan()?;
         let check = apply::check_for(&snapshot, &plan)?;
         let warnings = notes.iter().chain(&plan.warnings).cloned().collect();
+        let replaced: Vec<String> = plan.replaced.iter().map(|e| e.record.name.clone()).collect();
         if dry_run {
-            let outcome = Outcome { warnings, ..Outcome::of(Status::Planned, &plan.record) };
+            let outcome = Outcome { warnings, replaced, ..Outcome::of(Status::Planned, &plan.record) };
             return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
         }
-        let done = Outcome { warnings, ..Outcome::of(Status::Applied, &plan.record) };
+        let done = Outcome { warnings, replaced, ..Outcome::of(Status::Applied, &plan.record) };
         apply::refuse_without_room(process, &plan)?;
         match apply::load(process, plan, limits) {
             Ok(loaded) => {
-                let timings = loaded.switch(&check, limits)?;
+                let timings = loaded.switch(&snapshot, &check, limits)?;
                 return Ok(Applied { outcome: Outcome { stop: Some(timings.into()), ..done }, plan: None });
             }
             // The program itself maps memory, and it was faster: another place, then.
@@ -161,8 +162,8 @@ pub fn list(process: &Process) -> Result<Option<Patched>> {
         }
         entries = registry_of(process, &process.maps()?)?;
     }
-    let modules = process.modules(&process.maps()?)?;
-    let patches =
-        entries.iter().map(|e| Ok(Listed::new(e, damage(process, &modules, e)?))).collect::<Result<Vec<_>>>()?;
+    let snapshot = Snapshot { process, modules: process.modules(&process.maps()?)?, maps: process.maps()?, entries };
+    let listed = |e| Ok(Listed::new(e, damage(&snapshot, e)?));
+    let patches = snapshot.entries.iter().map(listed).collect::<Result<Vec<_>>>()?;
     Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches, tidied }))
 }

@@ -84,6 +84,13 @@ struct Make {
     /// CVE that the patch fixes
     #[arg(long, value_name = "ID")]
     cve: Vec<String>,
+    /// Patch that goes in the same stop when this one comes; the fixed tree must have its fix as well
+    #[arg(long, value_name = "N", value_parser = patch_name)]
+    replaces: Vec<String>,
+    /// Patch that must be applied first and stay as long as this one; where both change a function, the fixed tree must
+    /// have its fix as well
+    #[arg(long, value_name = "N", value_parser = patch_name)]
+    requires: Vec<String>,
     /// Overrule a refusal of judgement (E-CTOR, E-DATA-INIT, E-ESCAPED, E-LAYOUT), wholly or for one symbol; it is recorded
     #[arg(long, value_name = "CODE[:SYM]", value_parser = accepted)]
     accept: Vec<Accepted>,
@@ -105,6 +112,10 @@ struct Make {
     /// Package to write; default: the fix's name with .ulp
     #[arg(short, long, value_name = "OUT.ulp")]
     output: Option<PathBuf>,
+}
+
+fn patch_name(text: &str) -> Result<String, String> {
+    if ulp_format::is_patch_name(text) { Ok(text.into()) } else { Err("no name of a patch".into()) }
 }
 
 fn accepted(text: &str) -> Result<Accepted, String> {
@@ -223,6 +234,9 @@ fn request(make: Make) -> Result<Request> {
             stem.to_str().context("the output's name is not UTF-8: give one with --name")?.to_string()
         }
     };
+    if make.replaces.iter().chain(&make.requires).any(|other| *other == name) {
+        return Err(anyhow!("the patch {name} can neither replace nor require itself: give it another name with --name"));
+    }
     let build_path = make.build_path.map(std::path::absolute).transpose()?;
     if let Some(work) = &make.work {
         let inside = std::path::absolute(work)?;
@@ -245,6 +259,8 @@ fn request(make: Make) -> Result<Request> {
         name,
         description: make.description,
         cves: make.cve,
+        replaces: make.replaces,
+        requires: make.requires,
         accept: make.accept,
         explain: make.explain,
         work: make.work,

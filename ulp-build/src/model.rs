@@ -49,6 +49,9 @@ pub struct Request {
     pub name: String,
     pub description: String,
     pub cves: Vec<String>,
+    /// Patches whose fixes this one has as well: those that go when it comes, and those that it stands on.
+    pub replaces: Vec<String>,
+    pub requires: Vec<String>,
     pub accept: Vec<ulp_format::Accepted>,
     /// A function of which to say how it compares with what was linked and with production.
     pub explain: Option<String>,

@@ -181,8 +181,8 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
         warnings,
         escape: builder.escape,
         atomic,
-        replaces: Vec::new(),
-        requires: Vec::new(),
+        replaces: request.replaces.clone(),
+        requires: request.requires.clone(),
         targets,
     };
     let package = Package { manifest, sections: builder.sections, symbols: builder.symbols };

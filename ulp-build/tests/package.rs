@@ -101,6 +101,8 @@ impl Tree {
             name: "test".into(),
             description: String::new(),
             cves: Vec::new(),
+            replaces: Vec::new(),
+            requires: Vec::new(),
             accept: Vec::new(),
             explain: None,
             work: None,
