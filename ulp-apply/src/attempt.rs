@@ -32,10 +32,12 @@ pub fn when_quiet<R: Send>(
 ) -> Result<(R, Timings)> {
     let give_up = Instant::now() + limits.wait;
     let mut distance = FIRST_DISTANCE;
+    let mut attempts = 0u32;
     loop {
+        attempts = attempts.saturating_add(1);
         let next_stop = Instant::now() + distance;
         let threads = match process.stop(limits.max_stop, check, |quiet| act(quiet)) {
-            Ok((done, timings)) => return done.map(|r| (r, timings)),
+            Ok((done, timings)) => return done.map(|r| (r, Timings { attempts, ..timings })),
             Err(e) if e.kind() != ErrorKind::Busy || Instant::now() >= give_up => return Err(busy(e, limits)),
             Err(ProcessError::Busy { threads, .. }) => threads,
             Err(other) => {

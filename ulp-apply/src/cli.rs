@@ -108,8 +108,11 @@ struct ApplyArgs {
 #[derive(Debug, Args)]
 struct RevertArgs {
     /// The patch's name, or its package (a name with a slash or the ending .ulp)
-    #[arg(value_name = "NAME|FILE")]
-    patch: String,
+    #[arg(value_name = "NAME|FILE", required_unless_present = "everything")]
+    patch: Option<String>,
+    /// All patches of each process, the newest first
+    #[arg(long, conflicts_with = "patch")]
+    everything: bool,
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
@@ -178,10 +181,12 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// `ulp-apply FILE --pid PID` is `ulp-apply apply FILE --pid PID`: the verb is put in where the first argument is none.
 fn with_verb(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    const FIRST: [&str; 12] =
-        ["apply", "revert", "list", "info", "verify", "help", "-h", "--help", "-V", "--version", "-v", "--verbose"];
-    if args.get(1).is_some_and(|a| a.to_str().is_none_or(|a| !FIRST.contains(&a))) {
-        args.insert(1, "apply".into());
+    const FIRST: [&str; 10] =
+        ["apply", "revert", "list", "info", "verify", "help", "-h", "--help", "-V", "--version"];
+    let is_option = |a: &std::ffi::OsString| a == "-v" || a == "--verbose";
+    let first = args.iter().skip(1).take_while(|a| is_option(a)).count() + 1;
+    if args.get(first).is_some_and(|a| a.to_str().is_none_or(|a| !FIRST.contains(&a))) {
+        args.insert(first, "apply".into());
     }
     args
 }
@@ -443,12 +448,13 @@ fn apply(args: &ApplyArgs) -> Result<u8> {
 }
 
 fn revert(args: &RevertArgs) -> Result<u8> {
-    let is_file = args.patch.contains('/') || args.patch.ends_with(".ulp");
+    let Some(patch) = &args.patch else { return revert_everything(args) };
+    let is_file = patch.contains('/') || patch.ends_with(".ulp");
     let wanted = if is_file {
-        let file = PackageFile::read(args.patch.as_ref())?;
+        let file = PackageFile::read(patch.as_ref())?;
         verbs::Wanted { name: file.name().to_owned(), digest: Some(file.digest) }
     } else {
-        verbs::Wanted { name: args.patch.clone(), digest: None }
+        verbs::Wanted { name: patch.clone(), digest: None }
     };
     let limits = args.patience.limits();
     let mut tally = Tally::new("revert", args.json);
@@ -468,6 +474,32 @@ fn revert(args: &RevertArgs) -> Result<u8> {
             Err(e) => (None, Err(e)),
         };
         tally.note(pid, command, &wanted.name, &doing, result);
+    })?;
+    Ok(tally.finish())
+}
+
+/// The newest first, because later patches may stand on earlier ones; the first that stays ends it for its process.
+fn revert_everything(args: &RevertArgs) -> Result<u8> {
+    let limits = args.patience.limits();
+    let mut tally = Tally::new("revert", args.json);
+    let has = |p: &Process| Ok(!verbs::patches_of(p, args.purge)?.is_empty());
+    for_each(&args.which, &mut tally, has, |tally, pid, process| {
+        let found = process.and_then(|p| Ok((verbs::patches_of(&p, args.purge)?, p)));
+        let (names, process) = match found {
+            Ok(found) => found,
+            Err(e) => return tally.note(pid, None, "*", &format!("cannot revert anything in {pid}"), Err(e)),
+        };
+        for name in names {
+            let doing = format!("cannot revert {name} in {pid}");
+            let wanted = verbs::Wanted { name, digest: None };
+            let result = verbs::revert(&process, &wanted, args.purge, &limits);
+            let result = audited("revert", &process, &wanted.name, "-", result);
+            let failed = result.is_err();
+            tally.note(pid, Some(process.comm()), &wanted.name, &doing, result);
+            if failed {
+                break;
+            }
+        }
     })?;
     Ok(tally.finish())
 }

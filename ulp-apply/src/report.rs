@@ -66,7 +66,9 @@ pub struct Function {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Stop {
     pub threads: usize,
-    /// What a running thread missed.
+    /// How often all threads were stopped until none was in the way.
+    pub attempts: u32,
+    /// What a running thread missed; 0 when all slept.
     pub gap_us: u128,
     /// From the first interrupt to the last thread let go.
     pub hold_us: u128,
@@ -89,9 +91,18 @@ impl From<&Error> for Problem {
     }
 }
 
+impl Stop {
+    /// What a running thread saw comes first; the sleeping ones were held one by one, and few of them saw anything.
+    fn sentence(self) -> String {
+        let (threads, attempts) = (count(self.threads, "thread"), count(self.attempts as usize, "attempt"));
+        let stopped = if self.gap_us > 0 { self.gap_us } else { self.hold_us };
+        format!(", stopped {stopped} us ({threads}, {} us from first to last), {attempts}", self.hold_us)
+    }
+}
+
 impl From<Timings> for Stop {
     fn from(t: Timings) -> Self {
-        Self { threads: t.threads, gap_us: t.gap.as_micros(), hold_us: t.hold.as_micros(), cured: t.cured }
+        Self { threads: t.threads, attempts: t.attempts, gap_us: t.gap.as_micros(), hold_us: t.hold.as_micros(), cured: t.cured }
     }
 }
 
@@ -139,8 +150,7 @@ impl Outcome {
             (Some(pid), None) => pid.to_string(),
             _ => "?".into(),
         };
-        let stop =
-            self.stop.map_or(String::new(), |s| format!(", {} held for {} us", count(s.threads, "thread"), s.hold_us));
+        let stop = self.stop.map_or(String::new(), Stop::sentence);
         let functions = count(self.functions.len(), "function");
         let functions = match &self.replaced[..] {
             [] => functions,

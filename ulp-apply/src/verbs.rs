@@ -144,6 +144,19 @@ pub fn has_patch(process: &Process, wanted: &Wanted) -> Result<bool> {
     Ok(registry_of(process, &process.maps()?)?.iter().any(|e| is_it(&e.record)))
 }
 
+/// The names of a process's patches, the newest first; those whose memory alone is left count when that is to go, too.
+pub fn patches_of(process: &Process, kept: bool) -> Result<Vec<String>> {
+    let entries = registry_of(process, &process.maps()?)?;
+    let counts = |e: &&crate::registry::Entry| e.state.is_active() || kept && e.state == State::Retired;
+    let mut names: Vec<String> = Vec::new();
+    for entry in entries.iter().rev().filter(counts) {
+        if !names.contains(&entry.record.name) {
+            names.push(entry.record.name.clone());
+        }
+    }
+    Ok(names)
+}
+
 /// What is applied, compared with the live bytes. `None` where there is nothing. Stops and changes nothing, unless an
 /// ulp-apply died half way: that is tidied up first, where it can be done at once.
 pub fn list(process: &Process) -> Result<Option<Patched>> {

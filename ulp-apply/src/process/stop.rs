@@ -29,6 +29,8 @@ const STRAGGLERS: Duration = Duration::from_millis(200);
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timings {
+    /// Full stops that it took, this one included.
+    pub attempts: u32,
     /// Threads that were held.
     pub threads: usize,
     /// Threads that were running when we looked.
