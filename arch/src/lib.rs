@@ -310,6 +310,13 @@ pub trait Arch: Sync + fmt::Debug {
     fn gate(&self, _gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
         Err(JumpError::Unsupported)
     }
+    /// Code to stand in front of `_Unwind_Find_FDE(pc, bases)` of libgcc, which it answers for the code in a list at
+    /// `list`; for everything else it runs on past its own end. The list is read-only for it: a 64-bit number of rows, and
+    /// from byte 32 on the rows, four words each: start and end of a patch's code, address and number of its functions. A
+    /// row whose end is 0 is none. A function is three words: start, end, address of its frame description entry.
+    fn unwind_hook(&self, _list: RemoteAddr) -> Option<Vec<u8>> {
+        None
+    }
 
     // ---- registers ----
     /// Number of words of NT_PRSTATUS's register part.

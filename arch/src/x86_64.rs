@@ -5,6 +5,7 @@
 
 mod address;
 mod gate;
+mod unwind;
 
 use crate::{
     AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, PcRelative, Range,
@@ -328,6 +329,9 @@ impl Arch for X86_64 {
     }
     fn gate(&self, gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
         gate::gate(gate)
+    }
+    fn unwind_hook(&self, list: RemoteAddr) -> Option<Vec<u8>> {
+        Some(unwind::hook(list.0))
     }
 
     fn regs_len(&self) -> usize {

@@ -12,6 +12,7 @@ use crate::revert;
 use crate::snapshot::Snapshot;
 use crate::snapshot::{PAGE, page_of};
 use crate::switch::{self, Bytes, Done, Stopped};
+use crate::unwinding;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -167,6 +168,7 @@ impl Loaded<'_> {
                 let put_back = revert::put_back(self.process, quiet, entry, loaded, Some(State::Retired));
                 put_back.map_err(|e| again(e, i + 1))?;
             }
+            unwinding::show(self.process, quiet, &self.plan.rows).map_err(|e| again(e, 0))?;
             let left = match switch::all(&code, record, Bytes::Jump).map_err(|e| again(e, 0))? {
                 Done::Whole => None,
                 Done::ThroughGates(e) => Some(e),
@@ -292,7 +294,10 @@ pub fn unmap(
     let begun = AtomicBool::new(freed == Freed::Before);
     let attempt = || {
         borrow(process, limits, |remote| {
-            for (start, len) in ours(process, record, begun.load(Ordering::Relaxed))?.iter().rev() {
+            let ours = ours(process, record, begun.load(Ordering::Relaxed))?;
+            let gone: Vec<_> = ours.iter().map(|(start, len)| start.0..start.0.saturating_add(*len)).collect();
+            unwinding::hide(process, remote, &gone)?;
+            for (start, len) in ours.iter().rev() {
                 begun.store(true, Ordering::Relaxed);
                 remote.unmap(*start, *len)?;
             }

@@ -23,4 +23,5 @@ pub mod snapshot;
 pub mod stack;
 pub mod switch;
 pub mod symbols;
+pub mod unwinding;
 pub mod verbs;

@@ -102,6 +102,11 @@ impl Image {
         &self.runs[run as usize]
     }
 
+    /// Puts constants at their place.
+    pub fn put_constants(&mut self, at: RemoteAddr, bytes: &[u8]) -> Result<()> {
+        put(&mut self.runs[Run::Constants as usize], at, bytes)
+    }
+
     /// Puts code at its place.
     pub fn put_code(&mut self, at: RemoteAddr, bytes: &[u8]) -> Result<()> {
         put(&mut self.runs[Run::Code as usize], at, bytes)
@@ -552,6 +557,7 @@ mod tests {
             accepted: vec![],
             warnings: vec![],
             escape: false,
+            exceptions: false,
             atomic: true,
             replaces: vec![],
             requires: vec![],

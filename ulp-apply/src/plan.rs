@@ -12,6 +12,7 @@ use crate::registry::{
 };
 use crate::snapshot::{PackageFile, Snapshot, own_code, page_of};
 use crate::stack::{self, Before};
+use crate::unwinding::{self, Row};
 use crate::symbols::Scope;
 use ulp_arch::{Arch, Commit, Flow, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
@@ -70,6 +71,8 @@ pub struct Plan {
     pub others: Vec<(RemoteAddr, u64)>,
     /// Patches that go in the same stop.
     pub replaced: Vec<Entry>,
+    /// What the program's unwinder is shown.
+    pub rows: Vec<Row>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -109,6 +112,9 @@ pub fn verify<'s>(snapshot: &'s Snapshot<'s>, file: &'s PackageFile) -> Result<V
         if matches.len() == before {
             return Err(wrong_build(snapshot, target));
         }
+    }
+    if manifest.name == unwinding::NAME {
+        return Err(Error::refused(format!("no patch may be named {}", manifest.name), "build it with another --name"));
     }
     if let Some(entry) = snapshot.active(&manifest.name) {
         return same_name(snapshot, file, entry);
@@ -371,7 +377,14 @@ impl<'s> Verified<'s> {
         let arch = self.snapshot.process.arch();
         let ways = m.target.functions.iter().filter_map(|f| self.old_way(m, f)).filter(|_| self.gated());
         let gates = ways.map(|way| gate_room(arch, &way.displaced)).sum();
-        Layout::new(arch, &self.file.package, m.target, room, gates, page_size())
+        let index = if self.unwound() { unwinding::index_room(&self.file.package, m.target) } else { 0 };
+        Layout::new(arch, &self.file.package, m.target, room + index, gates, page_size())
+    }
+
+    /// Whether the program's unwinder is shown the patch: it is when the process has the helper for it.
+    fn unwound(&self) -> bool {
+        unwinding::helper(&self.snapshot.entries).is_some()
+            && self.file.package.sections.iter().any(|s| s.kind == ulp_format::SectionKind::Frames)
     }
 
     /// Whether the functions switch as one through gates. Counted here once more, because a file can be loaded twice.
@@ -474,7 +487,7 @@ impl<'s> Verified<'s> {
             cves: manifest.cves.clone(),
             digest: self.file.digest.clone(),
             escape: manifest.escape,
-            requires: manifest.requires.clone(),
+            requires: manifest.requires.iter().cloned().chain(self.unwound().then(|| unwinding::NAME.into())).collect(),
             order,
             commit: gated.then_some(CommitRecord { at: RemoteAddr(0), old: 0 }),
             targets: self
@@ -503,6 +516,10 @@ impl<'s> Verified<'s> {
             }
         }
         self.make_gates(&mut record, &mut linked)?;
+        let mut rows = Vec::new();
+        for (i, l) in linked.iter_mut().enumerate() {
+            rows.extend(self.index(l, if i == 0 { room } else { 0 })?);
+        }
         for (i, (l, target)) in linked.iter().zip(&mut record.targets).enumerate() {
             target.frames = l.layout.frames().map(|(at, len)| (l.image.base.plus(at), len));
             target.areas.clear();
@@ -532,7 +549,24 @@ impl<'s> Verified<'s> {
         if let Some(place) = home.bytes.get_mut(..encoded.len()) {
             place.copy_from_slice(&encoded);
         }
-        Ok(self.plan_of(record, at, generation, loads))
+        Ok(Plan { rows, ..self.plan_of(record, at, generation, loads) })
+    }
+
+    /// Puts the index of the functions in front of the constants, and says what the unwinder has to be shown.
+    fn index(&self, l: &mut Linked<'_>, before: u64) -> Result<Option<Row>> {
+        let Some((at, len)) = l.layout.frames().filter(|_| self.unwound()) else { return Ok(None) };
+        let frames = l.image.base.plus(at);
+        let (start, constants) = l.image.run(Run::Constants);
+        let from = usize::try_from(frames.0.saturating_sub(start.0)).unwrap_or(usize::MAX);
+        let table = usize::try_from(len).ok().and_then(|len| constants.get(from..from.checked_add(len)?));
+        let (bytes, functions) = unwinding::index(frames, table.unwrap_or_default())?;
+        if bytes.len() as u64 > unwinding::index_room(&self.file.package, l.m.target) {
+            return Err(Error::failed("the index of the frames grew", "report this as a bug"));
+        }
+        let index = l.image.base.plus(before);
+        l.image.put_constants(index, &bytes)?;
+        let (start, code) = l.image.run(Run::Code);
+        Ok(Some(Row { start: *start, end: start.plus(code.len() as u64), index, functions }))
     }
 
     /// Decides what every gate asks, and puts the gates' code behind that of the patch.
@@ -621,7 +655,8 @@ impl<'s> Verified<'s> {
         }
         let suspects = suspects.collect();
         let replaced = self.replaced.iter().map(|e| (*e).clone()).collect();
-        Plan { record, at, generation, loads, suspects, modules, others, replaced, warnings }
+        let rows = Vec::new();
+        Plan { record, at, generation, loads, suspects, modules, others, replaced, rows, warnings }
     }
 
     /// Whether the last instruction may be a call, so that its return address is one past the code.
@@ -703,7 +738,7 @@ fn jump(arch: &dyn Arch, f: &Function, kept: &FunctionRecord, to: RemoteAddr) ->
 }
 
 /// The size of a page here.
-fn page_size() -> u64 {
+pub fn page_size() -> u64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
         .ok()
         .flatten()

@@ -14,6 +14,8 @@ use crate::search::{self, Where};
 use crate::snapshot::{Snapshot, own_code};
 use crate::stack;
 use crate::switch::{self, Bytes, Done, Stopped};
+use crate::unwinding;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What became of a patch's memory.
@@ -168,6 +170,11 @@ fn free(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits)
     }
 }
 
+/// Memory whose pointers to the patch are none of the program's.
+fn own_memory(snapshot: &Snapshot<'_>, entry: &Entry) -> Vec<Range<u64>> {
+    entry.record.areas().map(registry::Area::range).chain(unwinding::own_memory(&snapshot.entries)).collect()
+}
+
 /// Proves that no context the program has put aside will go on in the patch's code (a coroutine's stack is ordinary
 /// memory, and no thread stands on it), and marks the patch's memory as free. The memory is searched while the program
 /// runs, because that may take long; no entry leads to the code any more, so nothing new can come to point there.
@@ -176,7 +183,7 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     let process = snapshot.process;
     let codes = entry.record.areas().filter(|a| a.access == Access::Code).map(|a| a.range());
     let (codes, deadline) = (codes.collect::<Vec<_>>(), Instant::now() + LONGEST);
-    if let Some(at) = search::pointer(process, entry, &codes, Where::Writable(stacks), deadline)? {
+    if let Some(at) = search::pointer(process, &own_memory(snapshot, entry), &codes, Where::Writable(stacks), deadline)? {
         return Err(Error::busy(
             format!("memory at {at} points into its code, as that of a coroutine waiting inside would"),
             "it does no harm; give it back another time with ulp-apply revert --purge",
@@ -280,6 +287,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         at_end: true,
     }));
     let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
+    let own = own_memory(snapshot, entry);
     search::kernel(process, &areas, limits)?;
     let check = snapshot.check(suspects)?;
     let ((), timings) = when_quiet(process, &check, limits, |quiet| {
@@ -288,7 +296,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
         claim::nothing_leads_in(process, entry)?;
-        match search::pointer(process, entry, &areas, Where::Everything, quiet.deadline())? {
+        match search::pointer(process, &own, &areas, Where::Everything, quiet.deadline())? {
             None => {
                 let generation = entry.generation.wrapping_add(1);
                 let (at, words) = registry::state_change(entry.at, State::Freeing, generation);

@@ -7,7 +7,6 @@ use crate::attempt::{Limits, borrow};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Mapping, Process, Protection, Wish};
-use crate::registry::Entry;
 use std::ops::Range;
 use std::time::Instant;
 use ulp_arch::RemoteAddr;
@@ -53,10 +52,10 @@ impl Wanted<'_> {
     }
 }
 
-/// The first place in the program's memory, the patch's own apart, that holds an address in `areas`.
+/// The first place in the program's memory, our `own` apart, that holds an address in `areas`.
 pub fn pointer(
     process: &Process,
-    entry: &Entry,
+    own: &[Range<u64>],
     areas: &[Range<u64>],
     place: Where<'_>,
     deadline: Instant,
@@ -68,7 +67,7 @@ pub fn pointer(
         guard: process.pointer_guard().map(|guard| (guard, process.arch().pointer_rotation())),
     };
     for mapping in process.maps()?.iter().filter(|m| m.read) {
-        for range in ranges(process, entry, mapping, place, deadline) {
+        for range in ranges(process, own, mapping, place, deadline) {
             let mut at = range.start;
             while at < range.end {
                 if Instant::now() >= deadline {
@@ -90,7 +89,10 @@ pub fn pointer(
 }
 
 /// What of a mapping is to be searched.
-fn ranges(process: &Process, entry: &Entry, mapping: &Mapping, place: Where<'_>, deadline: Instant) -> Vec<Range<u64>> {
+fn ranges(
+    process: &Process,
+    own: &[Range<u64>],
+    mapping: &Mapping, place: Where<'_>, deadline: Instant) -> Vec<Range<u64>> {
     let mut start = mapping.start;
     match place {
         Where::Writable(_) if !mapping.write || mapping.name == "[stack]" => return Vec::new(),
@@ -109,8 +111,7 @@ fn ranges(process: &Process, entry: &Entry, mapping: &Mapping, place: Where<'_>,
     let found = pick.then(|| process.resident(start..mapping.end, file, deadline)).flatten();
     // The kernel may have made one mapping of a patch's data and its neighbour.
     let whole = start..mapping.end;
-    entry.record.areas().fold(found.unwrap_or_else(|| Vec::from([whole])), |all, area| {
-        let area = area.range();
+    own.iter().fold(found.unwrap_or_else(|| Vec::from([whole])), |all, area| {
         let apart = |r: Range<u64>| [r.start..r.end.min(area.start), r.start.max(area.end)..r.end];
         all.into_iter().flat_map(apart).filter(|r| r.start < r.end).collect()
     })

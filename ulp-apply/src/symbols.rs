@@ -49,6 +49,7 @@ struct Symbol {
     kind: u8,
     section: u16,
     value: u64,
+    size: u64,
 }
 
 fn unresolved(message: String) -> Error {
@@ -99,7 +100,7 @@ impl Object<'_> {
         let at = index.checked_mul(SYMBOL_SIZE).ok_or_else(|| self.broken("an impossible symbol"))?;
         // st_name u32, st_info u8, st_other u8, st_shndx u16, st_value u64, st_size u64
         let s: [u8; SYMBOL_SIZE as usize] = memory::array(memory, self.at(table).plus(at))?;
-        let [n0, n1, n2, n3, info, _, x0, x1, v0, v1, v2, v3, v4, v5, v6, v7, ..] = s;
+        let [n0, n1, n2, n3, info, _, x0, x1, v0, v1, v2, v3, v4, v5, v6, v7, size @ ..] = s;
         if self.text(memory, u64::from(u32::from_le_bytes([n0, n1, n2, n3])))? != name {
             return Ok(None);
         }
@@ -108,6 +109,7 @@ impl Object<'_> {
             kind: info & 15,
             section: u16::from_le_bytes([x0, x1]),
             value: u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]),
+            size: u64::from_le_bytes(size),
         };
         // What a loader would pass over: local, or a name without a value. An undefined function *with* a value is
         // the program's linkage table entry, which is that function's address for everyone.
@@ -272,6 +274,26 @@ impl Object<'_> {
 fn is_part_of_musl(name: &[u8]) -> bool {
     const PARTS: [&[u8]; 7] = [b"libc.", b"libpthread.", b"librt.", b"libm.", b"libdl.", b"libutil.", b"libxnet."];
     PARTS.iter().any(|part| name.starts_with(part))
+}
+
+/// A function that a module defines.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition<'m> {
+    pub module: &'m Module,
+    pub addr: LinkAddr,
+    pub size: u64,
+}
+
+/// All modules' functions of that name, whatever binds to them. A module whose symbols cannot be read has none.
+pub fn definitions<'m>(memory: &dyn Memory, modules: &'m [Module], name: &str) -> Vec<Definition<'m>> {
+    const STT_FUNC: u8 = 2;
+    let of = |module: &'m Module| -> Option<Definition<'m>> {
+        let object = Object { module, dynamic: module.dynamic.as_ref()? };
+        let symbols = object.named(memory, name.as_bytes()).ok()?;
+        let symbol = symbols.iter().find(|s| s.section != SHN_UNDEF && s.kind == STT_FUNC)?;
+        Some(Definition { module, addr: LinkAddr(symbol.value), size: symbol.size })
+    };
+    modules.iter().filter(|m| m.role != Role::Vdso).filter_map(of).collect()
 }
 
 impl<'m> Scope<'m> {

@@ -11,6 +11,7 @@ use crate::registry::State;
 use crate::report::{Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
 use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
+use crate::unwinding;
 use std::time::Duration;
 
 /// How often another place is looked for when the program maps something there first.
@@ -28,6 +29,25 @@ pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bo
 
 fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
     let _lock = process.lock(limits.wait)?;
+    let result = apply_locked(process, file, limits, dry_run);
+    if result.is_err() && !dry_run && process.lost().is_none() {
+        remove_idle_helper(process, limits);
+    }
+    result
+}
+
+/// Takes the helper of the program's unwinder away when no patch needs it. It does no harm where it cannot be done.
+fn remove_idle_helper(process: &Process, limits: &Limits) {
+    let removed = Snapshot::take(process).and_then(|snapshot| match unwinding::idle(&snapshot.entries) {
+        Some(helper) => revert::revert(&snapshot, helper, limits).map(|_| ()),
+        None => Ok(()),
+    });
+    if let Err(e) = removed {
+        log::debug!("pid {}: {} stays: {e}", process.pid(), unwinding::NAME);
+    }
+}
+
+fn apply_locked(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
     let mut notes = Vec::new();
     let mut snapshot = Snapshot::take(process)?;
     if !dry_run {
@@ -47,6 +67,14 @@ fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: boo
             }
             Verdict::Verified(verified) => verified,
         };
+        if unwinding::wanted(&snapshot, &file.package)? && !dry_run {
+            let helper = unwinding::plan(&snapshot)?;
+            let check = apply::check_for(&snapshot, &helper)?;
+            apply::refuse_without_room(process, &helper)?;
+            apply::load(process, helper, limits)?.switch(&snapshot, &check, limits)?;
+            snapshot = Snapshot::take(process)?;
+            continue;
+        }
         let plan = verified.plan()?;
         let check = apply::check_for(&snapshot, &plan)?;
         let warnings = notes.iter().chain(&plan.warnings).cloned().collect();
@@ -133,6 +161,7 @@ fn revert_in(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) -
         }
     }
     outcome.warnings.append(&mut warnings);
+    remove_idle_helper(process, limits);
     Ok(outcome)
 }
 

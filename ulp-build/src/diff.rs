@@ -9,6 +9,7 @@ mod report;
 mod tables;
 mod twins;
 
+pub use checks::may_throw;
 pub use report::{DiffReport, Outcome, diff_inputs, diff_objects};
 
 use crate::model::{Code, Language, Refusal, Unit};

@@ -3,7 +3,7 @@
 //! same input gives the same bytes.
 
 use crate::model::{Code, Refusal};
-use crate::object::{Atom, AtomKind, Frame};
+use crate::object::{Atom, AtomKind, Frame, Ref, encoded_size};
 use crate::resolve::{Key, Meaning, Outside, refusal};
 use crate::select::Selection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -53,7 +53,7 @@ impl Builder {
             let meanings = selection.carried.get(key).map_or(&[][..], Vec::as_slice);
             self.relocate(selection, &mut part, &mut outside, *key, atom, meanings)?;
         }
-        self.frames(&mut part, &order)?;
+        self.frames(selection, &mut part, &mut outside, &order)?;
         part.references.sort_by(|a, b| a.symbol.cmp(&b.symbol));
         Ok(part)
     }
@@ -150,23 +150,57 @@ impl Builder {
     }
 
     /// One `.eh_frame` for all functions, from their own entries.
-    fn frames(&mut self, part: &mut Part, order: &[(Key, &Atom)]) -> Result<(), Refusal> {
+    fn frames(
+        &mut self,
+        selection: &Selection<'_>,
+        part: &mut Part,
+        outside: &mut HashMap<String, usize>,
+        order: &[(Key, &Atom)],
+    ) -> Result<(), Refusal> {
         let mut data = Vec::new();
         let mut relocations = Vec::new();
-        let mut commons: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        let mut commons: BTreeMap<(Vec<u8>, Option<usize>), usize> = BTreeMap::new();
         for (key, atom) in order {
-            let (Some(frame), Some(symbol)) = (&atom.frame, part.symbols.get(key)) else { continue };
+            let (Some(frame), Some(symbol)) = (&atom.frame, part.symbols.get(key).copied()) else { continue };
             let bad = |why: &str| {
                 let message = format!("the call frame information of {} is not understood: {why}", atom.name);
                 refusal(Code::Eh, &atom.name, message, "report it with the object file")
             };
             let pointer = Pointer::of(frame).map_err(bad)?;
-            let cie = *commons.entry(frame.cie.clone()).or_insert_with(|| {
-                let at = data.len();
-                data.extend(&frame.cie);
-                at
-            });
+            // What the frame's pointers mean stands behind what the code's do.
+            let meanings = selection.carried.get(key).and_then(|m| m.get(atom.refs.len()..)).unwrap_or(&[]);
+            let mut meanings = meanings.iter();
+            let mut symbol_of = |r: &Option<Ref>| match (r, if r.is_some() { meanings.next() } else { None }) {
+                (None, _) => Ok(None),
+                (Some(_), Some(Meaning::Outside(what))) => Ok(Some(self.refer(part, outside, what))),
+                (Some(_), Some(Meaning::Own(own))) => {
+                    part.symbols.get(own).copied().map(Some).ok_or("a pointer is lost")
+                }
+                (Some(_), None) => Err("a pointer is lost"),
+            };
+            let personality = symbol_of(&frame.personality).map_err(bad)?;
+            let lsda = symbol_of(&frame.lsda).map_err(bad)?;
+            let mut point = |from: usize, r: &Ref, symbol: usize| {
+                let addend = r.target_offset.saturating_add(r.adjust);
+                let offset = (from as u64).saturating_add(r.offset);
+                relocations.push(Relocation { offset, r_type: r.r_type, symbol, addend });
+            };
+            let cie = match commons.get(&(frame.cie.clone(), personality)) {
+                Some(at) => *at,
+                None => {
+                    let at = data.len();
+                    data.extend(&frame.cie);
+                    commons.insert((frame.cie.clone(), personality), at);
+                    if let (Some(r), Some(symbol)) = (&frame.personality, personality) {
+                        point(at, r, symbol);
+                    }
+                    at
+                }
+            };
             let at = data.len();
+            if let (Some(r), Some(symbol)) = (&frame.lsda, lsda) {
+                point(at, r, symbol);
+            }
             data.extend(&frame.fde);
             let back = u32::try_from(at + 4 - cie).map_err(|_| bad("it is too far from its common entry"))?;
             let field = data.get_mut(at + 4..at + 8).ok_or_else(|| bad("it is cut short"))?;
@@ -174,11 +208,12 @@ impl Builder {
             let offset = (at + 8) as u64;
             let initial = data.get_mut(at + 8..at + 8 + pointer.size).ok_or_else(|| bad("it is cut short"))?;
             initial.fill(0);
-            relocations.push(Relocation { offset, r_type: pointer.r_type, symbol: *symbol, addend: 0 });
+            relocations.push(Relocation { offset, r_type: pointer.r_type, symbol, addend: 0 });
         }
         if data.is_empty() {
             return Ok(());
         }
+        relocations.sort_by_key(|r| (r.offset, r.r_type));
         // The entry of length zero that ends a table.
         data.extend([0; 4]);
         let name = unique(&mut self.section_names, ".eh_frame");
@@ -242,11 +277,19 @@ impl Pointer {
                     }
                     at += 1;
                 }
-                match letters {
-                    [b'R'] | [b'R', b'S'] => *cie.get(at).ok_or(CUT)?,
-                    [] => 0,
-                    _ => return Err("its augmentation is unknown"),
+                let mut encoding = 0;
+                for letter in letters {
+                    match letter {
+                        b'R' => encoding = *cie.get(at).ok_or(CUT)?,
+                        // The encoding of the personality routine's address, and the address.
+                        b'P' => at += encoded_size(*cie.get(at).ok_or(CUT)?).ok_or("its augmentation is unknown")?,
+                        b'L' => {}
+                        b'S' => continue,
+                        _ => return Err("its augmentation is unknown"),
+                    }
+                    at += 1;
                 }
+                encoding
             }
             _ => return Err("its augmentation is unknown"),
         };

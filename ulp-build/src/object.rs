@@ -10,6 +10,7 @@ mod refs;
 mod split;
 
 pub(crate) use elf::{Elf, Place, Reloc, Section, damaged};
+pub(crate) use frames::encoded_size;
 
 use std::path::PathBuf;
 
@@ -130,10 +131,16 @@ pub struct Frame {
     pub cie: Vec<u8>,
     /// The FDE's bytes likewise; its CIE pointer and its initial location are to be filled in.
     pub fde: Vec<u8>,
-    /// The FDE has a language-specific data area: exceptions are handled here.
-    pub has_lsda: bool,
-    /// The CIE names a personality routine.
-    pub has_personality: bool,
-    /// The language-specific data, where it is an atom.
-    pub lsda: Option<(AtomId, i64)>,
+    /// The pointer to the personality routine in `cie`. With one, the CIE's code for exceptions looks at this function.
+    pub personality: Option<Ref>,
+    /// The pointer to the language-specific data area in `fde`: exceptions are handled here.
+    pub lsda: Option<Ref>,
+}
+
+impl Atom {
+    /// The references of the code or data, then those of its frame description: what a copy of it needs.
+    pub fn all_refs(&self) -> impl Iterator<Item = &Ref> {
+        let of_frame = self.frame.iter().flat_map(|f| f.personality.iter().chain(&f.lsda));
+        self.refs.iter().chain(of_frame)
+    }
 }

@@ -3,11 +3,11 @@
 //! check, write down.
 
 use crate::check::{self, AcceptError};
-use crate::diff::{Reason, UnitDiff, Verdict};
+use crate::diff::{Reason, UnitDiff, Verdict, may_throw};
 use crate::emit::Builder;
 use crate::entries;
 use crate::model::{Built, Code, LinkedElf, Refusal, Request};
-use crate::object::{AtomId, AtomKind, Object, Scope};
+use crate::object::{Atom, AtomId, AtomKind, Object, Scope};
 use crate::producer;
 use crate::reproduce;
 use crate::resolve::place::{Linked, LinkedError, Pristine, Where, is_cold_child};
@@ -150,6 +150,19 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
             }
         }
     }
+    let mut exceptions = false;
+    for (link, linked, selection) in &selections {
+        let Some(thrower) = thrower(selection) else { continue };
+        exceptions = true;
+        if linked.rebuilt.is_static() {
+            let message = format!(
+                "an exception may pass through {}, and the unwinder inside the static program {} cannot be shown the patch",
+                thrower.name,
+                file_name(link)
+            );
+            refusals.push(refusal(Code::Eh, &thrower.name, message, "link the C++ runtime dynamically"));
+        }
+    }
     refusals.sort();
     refusals.dedup();
     if !refusals.is_empty() {
@@ -180,6 +193,7 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
         accepted,
         warnings,
         escape: builder.escape,
+        exceptions,
         atomic,
         replaces: request.replaces.clone(),
         requires: request.requires.clone(),
@@ -187,6 +201,15 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
     };
     let package = Package { manifest, sections: builder.sections, symbols: builder.symbols };
     Ok(Outcome::Package(Box::new(package), summary))
+}
+
+/// A function of the patch in which an exception may begin or end, or through which one may pass.
+fn thrower<'s>(selection: &'s Selection<'_>) -> Option<&'s Atom> {
+    selection.carried.keys().find_map(|key| {
+        let unit = &selection.context.units[key.0];
+        let atom = unit.fixed(key.1).filter(|a| a.kind == AtomKind::Function)?;
+        may_throw(selection.context.arch, atom, unit.unit.exceptions).then_some(atom)
+    })
 }
 
 /// Whether the fix changes anything that runs.

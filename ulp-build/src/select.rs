@@ -155,7 +155,7 @@ impl Selection<'_> {
                 self.refusals.push(problem);
                 continue;
             }
-            for r in &atom.refs {
+            for r in atom.all_refs() {
                 match self.context.decide(key, r) {
                     Ok(mut meaning) => {
                         if let Meaning::Own(own) = &mut meaning {
@@ -195,12 +195,6 @@ impl Selection<'_> {
                 return say(Code::Ambiguous, message, "give it a name");
             }
             _ => {}
-        }
-        if let Some(frame) = &atom.frame
-            && (frame.has_lsda || frame.has_personality)
-        {
-            let message = format!("{} handles exceptions or cleans up after them", atom.name);
-            return say(Code::Eh, message, "such functions cannot be patched yet");
         }
         // A table that the program walks from its first to its last entry does not see the patch's.
         let section = atom.section.as_str();
@@ -252,8 +246,8 @@ impl Selection<'_> {
         if left.kind != right.kind || left.bytes != right.bytes || left.size != right.size {
             return false;
         }
-        left.refs.len() == right.refs.len()
-            && left.refs.iter().zip(&right.refs).all(|(l, r)| {
+        left.all_refs().count() == right.all_refs().count()
+            && left.all_refs().zip(right.all_refs()).all(|(l, r)| {
                 if (l.offset, l.r_type, l.target_offset, l.adjust) != (r.offset, r.r_type, r.target_offset, r.adjust) {
                     return false;
                 }

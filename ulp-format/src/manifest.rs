@@ -31,6 +31,10 @@ pub struct Manifest {
     pub warnings: Vec<String>,
     /// Whether an address inside the patch (of its code, strings, data) can end up in data that outlives a revert.
     pub escape: bool,
+    /// Whether a C++ exception may begin in, end in or pass through the patch's code: then the program's own unwinder has
+    /// to be shown the patch's frames. Absent: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exceptions: bool,
     /// Whether all functions switch at once, even when the applier dies between two entry jumps: at most one function
     /// without a gate. False: a mixture is possible in a window of microseconds.
     pub atomic: bool,

@@ -52,6 +52,7 @@ fn sample() -> Package {
         accepted: vec![Accepted { code: "E-LAYOUT".into(), symbol: Some("struct peer".into()) }],
         warnings: vec!["a static local is no longer used".into()],
         escape: true,
+        exceptions: false,
         atomic: true,
         replaces: vec!["server-fix-0".into()],
         requires: vec![],

@@ -27,7 +27,7 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
             Group::Constant if !atom.anonymous && altered(&f) => constant(comparison, f, &mut refusals),
             Group::Function if altered(&f) => {
                 let old = o.map(|o| &orig.atoms[o.0]);
-                function(comparison.arch, atom, old, compiled, &mut refusals);
+                function(atom, old, &mut refusals);
                 if let Some(old) = old.filter(|old| old.parent.is_none() && !leaves(comparison.arch, orig, old)) {
                     let name = &old.name;
                     warnings.push(format!(
@@ -207,7 +207,7 @@ fn shared_constants(comparison: &Comparison<'_>, refusals: &mut Vec<Refusal>) {
 }
 
 /// A function that will be replaced or added.
-fn function(arch: &dyn Arch, new: &Atom, old: Option<&Atom>, compiled: Compiled, refusals: &mut Vec<Refusal>) {
+fn function(new: &Atom, old: Option<&Atom>, refusals: &mut Vec<Refusal>) {
     let name = &new.name;
     let sides = || old.into_iter().chain([new]);
     if sides().any(|atom| atom.ifunc) {
@@ -225,14 +225,15 @@ fn function(arch: &dyn Arch, new: &Atom, old: Option<&Atom>, compiled: Compiled,
         let message = format!("{name} initialises global objects, which exist already");
         refusals.push(refuse(Code::Init, name, message, "leave the initialisers of global objects as they are"));
     }
-    let handles = sides().any(|atom| atom.frame.as_ref().is_some_and(|frame| frame.has_lsda));
-    let calls = || arch.decode(&new.bytes).iter().any(|insn| matches!(insn.flow, Flow::Call { .. }));
-    let undecoded = || arch.decode(&new.bytes).last().map_or(0, |insn| insn.end) != new.bytes.len();
-    if handles || compiled.exceptions && !initialiser && (calls() || undecoded()) {
-        let how = if handles { "handles C++ exceptions" } else { "calls code that may throw a C++ exception" };
-        let message = format!("{name} {how}, and exceptions cannot pass through patch code yet");
-        refusals.push(refuse(Code::Eh, name, message, "only code without exceptions can be patched in this version"));
-    }
+}
+
+/// Whether a C++ exception may pass through a function, or end or begin in it. `compiled` with `-fexceptions`.
+pub fn may_throw(arch: &dyn Arch, function: &Atom, exceptions: bool) -> bool {
+    let handles = function.frame.as_ref().is_some_and(|frame| frame.lsda.is_some());
+    let insns = arch.decode(&function.bytes);
+    let calls = || insns.iter().any(|insn| matches!(insn.flow, Flow::Call { .. }));
+    let undecoded = || insns.last().map_or(0, |insn| insn.end) != function.bytes.len();
+    handles || exceptions && (calls() || undecoded())
 }
 
 /// What a replaced function brings along must be understood: nameless data that it reads, and variables it uses.
@@ -246,7 +247,7 @@ fn needed(
 ) {
     let mut work = vec![from];
     while let Some(id) = work.pop() {
-        for r in &fix.atoms[id.0].refs {
+        for r in fix.atoms[id.0].all_refs() {
             let Target::Atom(t) = r.target else { continue };
             let atom = &fix.atoms[t.0];
             let known = [&twins.ambiguous, &twins.fragile].into_iter().find_map(|map| map.get(&t));

@@ -66,15 +66,17 @@ impl<'a> Comparison<'a> {
         }
         if meaning(&old.cie, 4) != meaning(&new.cie, 4)
             || meaning(&old.fde, 8) != meaning(&new.fde, 8)
-            || old.has_personality != new.has_personality
         {
             return Some(Reason::Bytes);
         }
-        match (old.lsda, new.lsda) {
-            (None, None) => None,
-            (Some((a, at)), Some((b, bt))) if at == bt && self.same_content(a, b) => None,
-            _ => Some(Reason::Data),
+        for pair in [(&old.personality, &new.personality), (&old.lsda, &new.lsda)] {
+            match pair {
+                (None, None) => {}
+                (Some(a), Some(b)) if self.ref_difference(a, b).is_none() => {}
+                _ => return Some(Reason::Data),
+            }
         }
+        None
     }
 
     /// Whether two atoms without identity have the same content.

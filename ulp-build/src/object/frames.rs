@@ -3,14 +3,16 @@
 //! The layout is that of the LSB core specification, chapter 10.6; relocations say which function an entry describes.
 
 use super::elf::{Elf, Reloc, Section};
-use super::{AtomId, Frame};
+use super::{AtomId, Frame, Ref, Target};
 
 /// One frame description: the section offset's relocation that names the function, and the bytes.
 pub(super) struct Found {
     /// The relocation of the initial location.
     pub function: Reloc,
-    /// The relocation of the language-specific data's address.
-    pub lsda: Option<Reloc>,
+    /// The relocations of the personality routine's and of the language-specific data's address, and where these fields
+    /// are in the common entry and in the frame entry.
+    pub personality: Option<(Reloc, u64)>,
+    pub lsda: Option<(Reloc, u64)>,
     pub frame: Frame,
 }
 
@@ -38,14 +40,19 @@ pub(super) fn entries(section: &Section<'_>) -> Result<Vec<Found>, String> {
             let augmentation = at + 8 + 2 * cie.pointer_size;
             let (data_len, data_at) = leb(bytes.get(..end).unwrap_or(bytes), augmentation)?;
             let lsda = if cie.has_lsda && data_len > 0 { reloc_at(section, data_at) } else { None };
+            let personality = match cie.personality {
+                Some(field) => Some(reloc_at(section, field).ok_or("a common entry names no personality routine")?),
+                None => None,
+            };
             let frame = Frame {
                 cie: bytes.get(cie_at..cie.end).ok_or("a common entry is cut short")?.to_vec(),
                 fde: bytes.get(at..end).ok_or("a frame entry is cut short")?.to_vec(),
-                has_lsda: lsda.is_some(),
-                has_personality: cie.has_personality,
+                personality: None,
                 lsda: None,
             };
-            found.push(Found { function, lsda, frame });
+            let field = |reloc: Reloc, from: usize| (reloc, reloc.offset - from as u64);
+            let (personality, lsda) = (personality.map(|r| field(r, cie_at)), lsda.map(|r| field(r, at)));
+            found.push(Found { function, personality, lsda, frame });
         }
         at = end;
     }
@@ -81,7 +88,8 @@ struct Cie {
     /// Bytes of an encoded initial location.
     pointer_size: usize,
     has_lsda: bool,
-    has_personality: bool,
+    /// Where the personality routine's address is, in the section.
+    personality: Option<usize>,
 }
 
 impl Cie {
@@ -95,7 +103,7 @@ impl Cie {
             end: end.ok_or("a common entry is cut short")?,
             pointer_size: 8,
             has_lsda: false,
-            has_personality: false,
+            personality: None,
         };
         let name_at = at + 9; // length, id, version
         let rest = bytes.get(name_at..cie.end).ok_or("a common entry is cut short")?;
@@ -112,7 +120,7 @@ impl Cie {
         for letter in &augmentation[1..] {
             match letter {
                 b'R' => {
-                    cie.pointer_size = encoded_size(byte(next)?)?;
+                    cie.pointer_size = size_of(byte(next)?)?;
                     next += 1;
                 }
                 b'L' => {
@@ -120,8 +128,8 @@ impl Cie {
                     next += 1;
                 }
                 b'P' => {
-                    cie.has_personality = true;
-                    next += 1 + encoded_size(byte(next)?)?;
+                    cie.personality = Some(next + 1);
+                    next += 1 + size_of(byte(next)?)?;
                 }
                 b'S' | b'B' => {}
                 other => return Err(format!("a common entry has the unknown augmentation {}", char::from(*other))),
@@ -132,29 +140,41 @@ impl Cie {
 }
 
 /// Bytes of a DW_EH_PE-encoded pointer.
-fn encoded_size(encoding: u8) -> Result<usize, String> {
+pub(crate) fn encoded_size(encoding: u8) -> Option<usize> {
     match encoding & 0x0f {
-        0x00 | 0x04 | 0x0c => Ok(8),
-        0x03 | 0x0b => Ok(4),
-        0x02 | 0x0a => Ok(2),
-        _ => Err(format!("a frame entry has the unknown pointer encoding {encoding:#x}")),
+        0x00 | 0x04 | 0x0c => Some(8),
+        0x03 | 0x0b => Some(4),
+        0x02 | 0x0a => Some(2),
+        _ => None,
     }
 }
 
-/// Attaches the frames of every `.eh_frame` section to their functions; `resolve` turns a relocation into an atom and an offset.
+fn size_of(encoding: u8) -> Result<usize, String> {
+    encoded_size(encoding).ok_or_else(|| format!("a frame entry has the unknown pointer encoding {encoding:#x}"))
+}
+
+/// Attaches the frames of every `.eh_frame` section to their functions; `resolve` turns a relocation into what it means,
+/// and an offset there.
 pub(super) fn attach(
     elf: &Elf<'_>,
-    resolve: impl Fn(&Reloc) -> Option<(AtomId, i64)>,
+    mut resolve: impl FnMut(&Reloc) -> Option<(Target, i64)>,
     mut give: impl FnMut(AtomId, Frame) -> Result<(), String>,
 ) -> Result<(), String> {
     for section in elf.sections.iter().filter(|s| s.name == ".eh_frame") {
         for mut found in entries(section)? {
-            let Some((function, 0)) = resolve(&found.function) else {
+            let Some((Target::Atom(function), 0)) = resolve(&found.function) else {
                 return Err("a frame entry does not begin at a function".into());
             };
-            if let Some(lsda) = found.lsda {
-                found.frame.lsda = Some(resolve(&lsda).ok_or("a frame entry's exception table is missing")?);
-            }
+            let mut reference = |field: Option<(Reloc, u64)>| match field {
+                None => Ok(None),
+                Some((reloc, offset)) => {
+                    let (target, target_offset) = resolve(&reloc).ok_or("an exception table is missing")?;
+                    let (r_type, adjust, branch, resolved) = (reloc.r_type, 0, false, false);
+                    Ok(Some(Ref { offset, r_type, target, target_offset, adjust, branch, resolved }))
+                }
+            };
+            found.frame.personality = reference(found.personality).map_err(|e: &str| e.to_owned())?;
+            found.frame.lsda = reference(found.lsda).map_err(|e: &str| e.to_owned())?;
             give(function, found.frame)?;
         }
     }

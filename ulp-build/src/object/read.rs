@@ -2,7 +2,7 @@
 //! Reads an object file: sections are cut into atoms, relocations become references, functions get their frames.
 
 use super::elf::damaged;
-use super::{AtomId, AtomKind, Elf, Object, Place, frames, refs, split};
+use super::{AtomId, AtomKind, Elf, Object, Place, Target, frames, refs, split};
 use crate::model::Refusal;
 use object::elf;
 use std::collections::HashMap;
@@ -29,12 +29,14 @@ impl Object {
         let cut = split::cut(elf, &refs::rough_points(elf), &mut object);
         refs::attach(elf, &cut, arch, &mut object).map_err(|e| damaged(path, e))?;
         refs::attach_resolved(elf, &cut, arch, &mut object);
-        let atoms = &mut object.atoms;
+        let (atoms, imports) = (&mut object.atoms, &mut object.imports);
         let resolve = |reloc: &super::Reloc| {
             let symbol = elf.symbols.get(reloc.symbol)?;
-            let Place::Section(section) = symbol.place else { return None };
+            let Place::Section(section) = symbol.place else {
+                return Some((Target::Import(refs::import(symbol, imports)?), reloc.addend));
+            };
             let point = reloc.addend.checked_add(i64::try_from(symbol.value).ok()?)?;
-            cut.at(section, point).map(|(id, offset, _)| (id, offset))
+            cut.at(section, point).map(|(id, offset, _)| (Target::Atom(id), offset))
         };
         frames::attach(elf, resolve, |id, frame| {
             let atom = &mut atoms[id.0];

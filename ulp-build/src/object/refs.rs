@@ -3,7 +3,7 @@
 //! from the end of the instruction, and an offset in a jump table from the table: all of that is taken out, so that
 //! [`Ref::target_offset`] is the byte that is meant.
 
-use super::elf::{Elf, Place, Reloc};
+use super::elf::{Elf, Place, Reloc, Symbol};
 use super::split::Cut;
 use super::{Atom, AtomId, AtomKind, Import, Object, Ref, Target};
 use object::elf;
@@ -159,6 +159,23 @@ fn fields(arch: &dyn Arch, code: &[u8]) -> Vec<(usize, usize, i64, bool)> {
         }
     }
     all
+}
+
+/// The import that an undefined symbol is; `None` for what is no such symbol.
+pub(super) fn import(symbol: &Symbol, list: &mut Vec<Import>) -> Option<usize> {
+    if symbol.place != Place::Undefined || symbol.name.is_empty() {
+        return None;
+    }
+    let known = list.iter().position(|i| i.name == symbol.name);
+    Some(known.unwrap_or_else(|| {
+        list.push(Import {
+            name: symbol.name.clone(),
+            weak: symbol.bind == elf::STB_WEAK,
+            hidden: symbol.hidden,
+            tls: symbol.kind == elf::STT_TLS,
+        });
+        list.len() - 1
+    }))
 }
 
 #[allow(clippy::too_many_arguments)] // one relocation and what it is read against

@@ -1,4 +1,4 @@
-// A C++ exception that passes through patched code needs tables that the running program cannot find yet (E-EH).
+// The code that handles a C++ exception changes (D39).
 #include <cstdio>
 #include <cstdlib>
 
