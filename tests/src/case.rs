@@ -120,19 +120,20 @@ impl Case {
         Self::open(&repository().join("tests/life").join(name))
     }
 
-    /// Makes a package of another fix: the original tree with this text replaced in `main.c`.
+    /// Makes a package of another fix: the original tree with this text replaced in `main.c` or `main.cc`.
     pub fn package_of(&self, name: &str, old: &str, new: &str) -> Result<PathBuf> {
         self.package_with(name, &[(old, new)], &[])
     }
 
-    /// Makes a package of another fix: the original tree with these texts replaced in `main.c`, and more options.
+    /// Makes a package of another fix: the original tree with these texts replaced there, and more options.
     pub fn package_with(&self, name: &str, edits: &[(&str, &str)], options: &[&str]) -> Result<PathBuf> {
         let tree = self.work().join(format!("fix-{name}"));
         crate::trees::copy(&self.trees.before, &tree)?;
-        let source = tree.join("main.c");
+        let names = ["main.c", "main.cc"];
+        let source = names.iter().map(|n| tree.join(n)).find(|p| p.exists()).context("no main.c")?;
         let mut text = std::fs::read_to_string(&source)?;
         for (old, new) in edits {
-            ensure_that!(text.contains(old), "main.c has no {old:?}");
+            ensure_that!(text.contains(old), "{} has no {old:?}", source.display());
             text = text.replace(old, new);
         }
         std::fs::write(&source, text)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What happens to a patched process in its life: patched twice, by two patches, forked, its file gone.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 use ulp_tests::case::{Case, Picture, listed};
 use ulp_tests::ensure_that;
@@ -150,21 +150,32 @@ fn dry_run_changes_nothing() -> Result<()> {
     answers(&mut target, "5", "6 7")
 }
 
+/// `ULP_CYCLES` says how often, 1,000 times without it.
 #[test]
-fn applied_and_reverted_fifty_times() -> Result<()> {
+fn applied_and_reverted_a_thousand_times() -> Result<()> {
     let case = Case::life("two-functions")?;
     let package = case.build_package()?;
     let mut target = case.start()?;
     let old = Picture::take(&target, &case.production)?;
-    let mut maps = Vec::new();
-    for _ in 0..50 {
-        apply(&package, &target, &[])?.expect_code(0)?;
+    let cycles = std::env::var("ULP_CYCLES").map_or(Ok(1000), |text| text.parse())?;
+    let status = |target: &Running| -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", target.pid()))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    let mut seen = Vec::new();
+    for cycle in 0..cycles {
+        apply(&package, &target, &[])?.expect_code(0).with_context(|| format!("cycle {cycle}"))?;
         answers(&mut target, "5", "105 7")?;
-        revert("fix", &target)?.expect_code(0)?;
+        revert("fix", &target)?.expect_code(0).with_context(|| format!("cycle {cycle}"))?;
         answers(&mut target, "5", "6 7")?;
-        maps.push(target.lasting_maps()?);
+        if cycle % 50 == 0 || cycle + 1 == cycles {
+            seen.push((target.lasting_maps()?, status(&target)?));
+        }
     }
     ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
-    ensure_that!(maps.first() == maps.last(), "memory grows with every cycle: {:x?}", maps.last());
+    let (first, last) = (seen.first().context("a cycle")?, seen.last().context("a cycle")?);
+    ensure_that!(first.0 == last.0, "mappings grow with every cycle: {:x?}", last.0);
+    ensure_that!(last.1 <= first.1 + 64, "memory grows with every cycle: {} KiB, then {} KiB", first.1, last.1);
     Ok(())
 }

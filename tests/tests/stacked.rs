@@ -143,6 +143,27 @@ fn one_patch_in_place_of_others() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn everything_is_reverted() -> Result<()> {
+    let case = Case::life("stacked")?;
+    let one = case.package_with("one", &ONE, &[])?;
+    let two = case.package_with("two", &TWO, &["--requires", "one"])?;
+    let mut target = case.start()?;
+    let (old, maps) = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
+    apply(&one, &target)?.expect_code(0)?;
+    apply(&two, &target)?.expect_code(0)?;
+    answers(&mut target, "21 22 23")?;
+    let done = verb(&["revert", "--everything"], &target)?;
+    let lines: Vec<&str> = done.expect_code(0)?.stdout.lines().collect();
+    ensure_that!(lines.len() == 2 && lines[0].starts_with("two: reverted"), "{}", done.report());
+    answers(&mut target, OLD)?;
+    ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+    ensure_that!(maps == target.lasting_maps()?, "the memory is not as it was");
+    // With nothing there it is done already.
+    verb(&["revert", "--everything"], &target)?.expect_code(0)?;
+    Ok(())
+}
+
 /// Kills ulp-apply after each step that changes something (`ULP_LONG=1`: after each). Whatever happens the answer is one
 /// of `allowed`, the next ulp-apply tidies up to one of them, and then all can be applied and reverted.
 fn killed(case: &Case, packages: &[&Path], last: &Path, names: &[&str], allowed: &[&str]) -> Result<()> {

@@ -181,8 +181,7 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// `ulp-apply FILE --pid PID` is `ulp-apply apply FILE --pid PID`: the verb is put in where the first argument is none.
 fn with_verb(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    const FIRST: [&str; 10] =
-        ["apply", "revert", "list", "info", "verify", "help", "-h", "--help", "-V", "--version"];
+    const FIRST: [&str; 10] = ["apply", "revert", "list", "info", "verify", "help", "-h", "--help", "-V", "--version"];
     let is_option = |a: &std::ffi::OsString| a == "-v" || a == "--verbose";
     let first = args.iter().skip(1).take_while(|a| is_option(a)).count() + 1;
     if args.get(first).is_some_and(|a| a.to_str().is_none_or(|a| !FIRST.contains(&a))) {

@@ -12,8 +12,8 @@ use crate::registry::{
 };
 use crate::snapshot::{PackageFile, Snapshot, own_code, page_of};
 use crate::stack::{self, Before};
-use crate::unwinding::{self, Row};
 use crate::symbols::Scope;
+use crate::unwinding::{self, Row};
 use ulp_arch::{Arch, Commit, Flow, Gate, RemoteAddr};
 use ulp_format::{Function, Kind, Source, Target, hex, sha256_hex};
 
@@ -419,7 +419,9 @@ impl<'s> Verified<'s> {
             name: f.name.clone(),
             entry: m.module.bias.remote(f.entry),
             new: RemoteAddr(0),
-            old: self.below(m, f).map_or_else(|| hex::decode(&f.old_bytes).unwrap_or_default(), |below| below.jump.clone()),
+            old: self
+                .below(m, f)
+                .map_or_else(|| hex::decode(&f.old_bytes).unwrap_or_default(), |below| below.jump.clone()),
             jump: vec![0; f.old_bytes.len() / 2],
             gate: self.old_way(m, f).map(|_| GateRecord {
                 at: RemoteAddr(0),

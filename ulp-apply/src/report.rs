@@ -102,7 +102,13 @@ impl Stop {
 
 impl From<Timings> for Stop {
     fn from(t: Timings) -> Self {
-        Self { threads: t.threads, attempts: t.attempts, gap_us: t.gap.as_micros(), hold_us: t.hold.as_micros(), cured: t.cured }
+        Self {
+            threads: t.threads,
+            attempts: t.attempts,
+            gap_us: t.gap.as_micros(),
+            hold_us: t.hold.as_micros(),
+            cured: t.cured,
+        }
     }
 }
 

@@ -183,7 +183,8 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     let process = snapshot.process;
     let codes = entry.record.areas().filter(|a| a.access == Access::Code).map(|a| a.range());
     let (codes, deadline) = (codes.collect::<Vec<_>>(), Instant::now() + LONGEST);
-    if let Some(at) = search::pointer(process, &own_memory(snapshot, entry), &codes, Where::Writable(stacks), deadline)? {
+    if let Some(at) = search::pointer(process, &own_memory(snapshot, entry), &codes, Where::Writable(stacks), deadline)?
+    {
         return Err(Error::busy(
             format!("memory at {at} points into its code, as that of a coroutine waiting inside would"),
             "it does no harm; give it back another time with ulp-apply revert --purge",

@@ -92,7 +92,10 @@ pub fn pointer(
 fn ranges(
     process: &Process,
     own: &[Range<u64>],
-    mapping: &Mapping, place: Where<'_>, deadline: Instant) -> Vec<Range<u64>> {
+    mapping: &Mapping,
+    place: Where<'_>,
+    deadline: Instant,
+) -> Vec<Range<u64>> {
     let mut start = mapping.start;
     match place {
         Where::Writable(_) if !mapping.write || mapping.name == "[stack]" => return Vec::new(),

@@ -19,11 +19,8 @@ fn share(one: &Record, f: &FunctionRecord) -> bool {
 /// nothing more has to be decided by its commit word.
 pub fn own(entries: &[Entry], entry: &Entry) -> Record {
     let name = &entry.record.name;
-    let later: Vec<&Record> = entries
-        .iter()
-        .filter(|e| e.state.is_active() && e.record.order > entry.record.order && e.record.requires.contains(name))
-        .map(|e| &e.record)
-        .collect();
+    let above = entries.iter().filter(|e| e.state.is_active() && e.record.requires.contains(name));
+    let later: Vec<&Record> = above.map(|e| &e.record).collect();
     let mut own = entry.record.clone();
     let before = own.functions().count();
     for target in &mut own.targets {
@@ -39,16 +36,31 @@ pub fn own(entries: &[Entry], entry: &Entry) -> Record {
 /// this one was written to any entry.
 pub fn in_front<'e>(entries: &'e [Entry], entry: &Entry) -> Option<&'e Entry> {
     let record = &entry.record;
-    let earlier = |e: &&Entry| e.state == State::Applied && e.record.order < record.order;
+    let earlier = |e: &&Entry| e.state == State::Applied && e.at != entry.at;
     let strange = |e: &&Entry| !record.requires.contains(&e.record.name);
     let shares = |e: &&Entry| record.functions().any(|f| share(&e.record, f));
     entries.iter().filter(|_| entry.state == State::Applying).find(|e| earlier(e) && strange(e) && shares(e))
 }
 
+/// The patches from the top down: each before those that it stands on. How long ago they were applied does not tell, for
+/// a patch that comes back to memory that was kept keeps its number, too.
+pub fn top_down<'e>(patches: &[&'e Entry]) -> Vec<&'e Entry> {
+    let mut left = patches.to_vec();
+    left.sort_by_key(|e| std::cmp::Reverse(e.record.order));
+    let mut sorted = Vec::new();
+    while !left.is_empty() {
+        let needed = |e: &Entry| left.iter().any(|l| l.at != e.at && l.record.requires.contains(&e.record.name));
+        // Records that require each other in a circle are none of ours; they come in some order, too.
+        let next = left.iter().position(|e| !needed(e)).unwrap_or(0);
+        sorted.push(left.remove(next));
+    }
+    sorted
+}
+
 /// The topmost of `patches` that has replaced the function at `entry`.
 pub fn top<'e>(patches: &[&'e Entry], entry: RemoteAddr) -> Option<(&'e Entry, &'e FunctionRecord)> {
-    let at = |e: &&'e Entry| Some((*e, e.record.functions().find(|f| f.entry == entry)?));
-    patches.iter().filter_map(at).max_by_key(|(e, _)| e.record.order)
+    let at = |e: &'e Entry| Some((e, e.record.functions().find(|f| f.entry == entry)?));
+    top_down(patches).into_iter().find_map(at)
 }
 
 /// A process's code as it was before the given patches.
@@ -61,9 +73,8 @@ pub struct Before<'a> {
 impl<'a> Before<'a> {
     /// Every one of `patches` has to be applied, whole.
     pub fn new(memory: &'a dyn Memory, patches: &[&'a Entry]) -> Self {
-        let mut patches = patches.to_vec();
-        patches.sort_by_key(|e| std::cmp::Reverse(e.record.order));
-        let entries = patches.iter().flat_map(|e| e.record.functions().map(|f| (f.entry, &f.old[..])));
+        let patches = top_down(patches);
+        let entries = patches.into_iter().flat_map(|e| e.record.functions().map(|f| (f.entry, &f.old[..])));
         Self { memory, entries: entries.collect() }
     }
 
@@ -148,6 +159,16 @@ mod tests {
         assert_eq!(names(&own(&entries, &one)), ["f2000"]);
         assert_eq!(names(&own(&entries, &two)), ["f1000"]);
         assert_eq!(top(&[&one, &two], RemoteAddr(0x1000)).map(|(e, _)| e.record.order), Some(2));
+        // The same when the lower one has been applied anew, to memory that was kept for it, and has the higher number.
+        let mut again = one.clone();
+        again.record.order = 7;
+        let entries_again = [again.clone(), two.clone()];
+        assert_eq!(names(&own(&entries_again, &again)), ["f2000"]);
+        assert_eq!(top(&[&again, &two], RemoteAddr(0x1000)).map(|(e, _)| e.record.order), Some(2));
+        let (mut ring_a, mut ring_b) = (one.clone(), two.clone());
+        ring_a.record.requires = vec!["two".into()];
+        ring_b.record.requires = vec!["one".into()];
+        assert_eq!(top_down(&[&ring_a, &ring_b]).len(), 2, "a circle ends");
         assert!(in_front(&entries, &two).is_none(), "it stands on the other one");
         // The same without a word about the first: it waits until that is gone.
         let mut other = entry("other", 3, &[], &[(0x1000, 1, 4)]);

@@ -83,7 +83,8 @@ pub fn index(at: RemoteAddr, eh_frame: &[u8]) -> Result<(Vec<u8>, u64)> {
 const REBUILD: &str = "the package asks for something ulp-apply cannot do safely; rebuild it with this release";
 
 fn refused(message: String) -> Error {
-    Error::refused(message, "a patch that exceptions may pass through cannot be applied here; restart with the fix").code("E-EH")
+    Error::refused(message, "a patch that exceptions may pass through cannot be applied here; restart with the fix")
+        .code("E-EH")
 }
 
 /// The helper of a process, where it has one.
@@ -120,7 +121,8 @@ pub fn wanted(snapshot: &Snapshot<'_>, package: &Package) -> Result<bool> {
 /// Modules with an unwinder that asks [`FUNCTION`]: libgcc_s, and what has libgcc inside and exports it.
 fn unwinders<'s>(snapshot: &'s Snapshot<'_>) -> Vec<Definition<'s>> {
     let (process, modules) = (snapshot.process, &snapshot.modules[..]);
-    let in_module = |name, module: &Module| definitions(process, modules, name).iter().any(|d| d.module.bias == module.bias);
+    let in_module =
+        |name, module: &Module| definitions(process, modules, name).iter().any(|d| d.module.bias == module.bias);
     let found = definitions(process, modules, FUNCTION).into_iter();
     found.filter(|d| in_module(OWN_UNWINDER, d.module) && !in_module(OTHER_UNWINDER, d.module)).collect()
 }
@@ -294,7 +296,10 @@ fn rows(memory: &dyn Memory, list: RemoteAddr) -> Result<Vec<(RemoteAddr, Row)>>
     let row = |n: u64| {
         let words = words.get(usize::try_from(n * ROW / 8).ok()?..)?;
         let [start, end, index, functions] = words.first_chunk().copied()?;
-        Some((list.plus(n * ROW), Row { start: RemoteAddr(start), end: RemoteAddr(end), index: RemoteAddr(index), functions }))
+        Some((
+            list.plus(n * ROW),
+            Row { start: RemoteAddr(start), end: RemoteAddr(end), index: RemoteAddr(index), functions },
+        ))
     };
     Ok((1..=used).filter_map(row).collect())
 }
@@ -363,7 +368,8 @@ mod tests {
 
     /// A common entry (`zR`, pc-relative with four bytes) and two frame entries, as `.eh_frame` has them at 0x1000.
     fn table() -> Vec<u8> {
-        let mut bytes = vec![20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
+        let mut bytes =
+            vec![20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
         for (start, len) in [(0x5000u32, 0x20u32), (0x5020, 0x10)] {
             let at = bytes.len() as u32;
             bytes.extend(16u32.to_le_bytes());

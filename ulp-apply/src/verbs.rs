@@ -11,7 +11,7 @@ use crate::registry::State;
 use crate::report::{Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
 use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
-use crate::unwinding;
+use crate::{stack, unwinding};
 use std::time::Duration;
 
 /// How often another place is looked for when the program maps something there first.
@@ -173,12 +173,15 @@ pub fn has_patch(process: &Process, wanted: &Wanted) -> Result<bool> {
     Ok(registry_of(process, &process.maps()?)?.iter().any(|e| is_it(&e.record)))
 }
 
-/// The names of a process's patches, the newest first; those whose memory alone is left count when that is to go, too.
+/// The names of a process's patches, each before those it stands on; those whose memory alone is left count when that is to go, too.
 pub fn patches_of(process: &Process, kept: bool) -> Result<Vec<String>> {
     let entries = registry_of(process, &process.maps()?)?;
     let counts = |e: &&crate::registry::Entry| e.state.is_active() || kept && e.state == State::Retired;
     let mut names: Vec<String> = Vec::new();
-    for entry in entries.iter().rev().filter(counts) {
+    let all = stack::top_down(&entries.iter().filter(counts).collect::<Vec<_>>());
+    // The helper goes with the last patch that needs it.
+    let alone = all.iter().all(|e| e.record.name == unwinding::NAME);
+    for entry in all.into_iter().filter(|e| alone || e.record.name != unwinding::NAME) {
         if !names.contains(&entry.record.name) {
             names.push(entry.record.name.clone());
         }

@@ -235,7 +235,9 @@ fn request(make: Make) -> Result<Request> {
         }
     };
     if make.replaces.iter().chain(&make.requires).any(|other| *other == name) {
-        return Err(anyhow!("the patch {name} can neither replace nor require itself: give it another name with --name"));
+        return Err(anyhow!(
+            "the patch {name} can neither replace nor require itself: give it another name with --name"
+        ));
     }
     let build_path = make.build_path.map(std::path::absolute).transpose()?;
     if let Some(work) = &make.work {

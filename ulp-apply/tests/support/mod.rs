@@ -263,7 +263,7 @@ fn manifest(name: &str, arch: &str) -> Manifest {
         accepted: vec![],
         warnings: vec![],
         escape: false,
-            exceptions: false,
+        exceptions: false,
         atomic: true,
         replaces: vec![],
         requires: vec![],
