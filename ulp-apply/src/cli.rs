@@ -4,6 +4,7 @@
 
 use crate::attempt::Limits;
 use crate::audit;
+use crate::corefile::CoreFile;
 use crate::error::{Class, Error, Result};
 use crate::process::Process;
 use crate::report::{Listing, Outcome, Patched, Report, SCHEMA, Status};
@@ -33,6 +34,40 @@ Examples:
   ulp-apply list                        what is applied where
   ulp-apply revert fix --pid 4711       put the old code back";
 
+const SYMBOLS: &str = "\
+Writes a file that names the code of all patches in a process, or in a core dump of one, to debuggers. gdb's \
+add-symbol-file takes it without addresses, and gdb then unwinds through the patches, too.
+
+The new code of NAME is called NAME@PATCH. Set breakpoints by this name: by NAME alone gdb would also write into the jump \
+that leads from the old code to the new, and a breakpoint at a source line of the old code may stand in the middle of \
+it. Functions of the patch that replace none are named when the package is given; else they are unnamed.1@PATCH and so \
+on. NAME.gate@PATCH is passed while several functions switch; rest@PATCH is what leads to other libraries, and code that \
+nothing is known of.
+
+The process is only read, also while gdb holds it: it is not stopped, and nothing is changed or tidied up. Nothing is \
+written but FILE.";
+
+const SYMBOLS_EXAMPLES: &str = "\
+Examples:
+  $ gdb -p 4711
+  (gdb) shell ulp-apply symbols fix.ulp --pid 4711 -o fix.sym
+  fix.sym: 3 functions of fix
+  (gdb) add-symbol-file fix.sym
+  (gdb) backtrace
+  #0  0x00007f0b37cbe904 in pause () from /lib/x86_64-linux-gnu/libc.so.6
+  #1  0x0000562c1d40a01d in wait_for_it@fix ()
+  #2  0x0000562c1d40a039 in answer@fix ()
+  #3  0x0000562c1d3f50b7 in main ()
+  (gdb) break 'answer@fix'
+  (gdb) disassemble 'answer@fix'
+
+  $ ulp-apply symbols --core core.4711 -o fix.sym
+  $ gdb /usr/sbin/server core.4711 -ex 'add-symbol-file fix.sym'
+
+  $ ulp-apply symbols --pid 4711 --perf-map -o /tmp/perf-4711.map
+  $ perf report
+  perf looks for /tmp/perf-PID.map when it reports, and takes it from root or from the user who runs perf.";
+
 #[derive(Debug, Parser)]
 #[command(name = "ulp-apply", version, about = "Fix running programs: apply, list, verify and revert live patches",
     long_about = "Applies live patches (.ulp files, made by ulp-build) to running processes, without restarting them.\n\n\
@@ -59,6 +94,9 @@ enum Verb {
     Info(InfoArgs),
     /// Check a package file, or that a process's patches are still as they were left
     Verify(VerifyArgs),
+    /// Write a file that names the patches' code to gdb or perf
+    #[command(long_about = SYMBOLS, after_long_help = SYMBOLS_EXAMPLES)]
+    Symbols(SymbolsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +199,26 @@ struct VerifyArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct SymbolsArgs {
+    /// Packages of patches that are applied there, for the names of all their functions
+    #[arg(value_name = "PACKAGE")]
+    files: Vec<PathBuf>,
+    /// A process
+    #[arg(long, value_name = "PID", required_unless_present = "core", conflicts_with = "core",
+        value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+    /// A core dump
+    #[arg(long, value_name = "CORE")]
+    core: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Write a map for perf, which looks for it in /tmp/perf-PID.map
+    #[arg(long, conflicts_with = "core")]
+    perf_map: bool,
+}
+
 /// `30s`, `50ms`, `2m`, `1.5` (seconds)
 fn duration(text: &str) -> std::result::Result<Duration, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -181,7 +239,8 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// `ulp-apply FILE --pid PID` is `ulp-apply apply FILE --pid PID`: the verb is put in where the first argument is none.
 fn with_verb(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    const FIRST: [&str; 10] = ["apply", "revert", "list", "info", "verify", "help", "-h", "--help", "-V", "--version"];
+    const FIRST: [&str; 11] =
+        ["apply", "revert", "list", "info", "verify", "symbols", "help", "-h", "--help", "-V", "--version"];
     let is_option = |a: &std::ffi::OsString| a == "-v" || a == "--verbose";
     let first = args.iter().skip(1).take_while(|a| is_option(a)).count() + 1;
     if args.get(first).is_some_and(|a| a.to_str().is_none_or(|a| !FIRST.contains(&a))) {
@@ -207,6 +266,7 @@ pub fn run(args: Vec<std::ffi::OsString>) -> u8 {
         Verb::List(args) => list(&args),
         Verb::Info(args) => show(&args),
         Verb::Verify(args) => verify(&args),
+        Verb::Symbols(args) => symbols(&args),
     };
     result.unwrap_or_else(|e| {
         complain(None, &e);
@@ -599,6 +659,30 @@ fn verify(args: &VerifyArgs) -> Result<u8> {
         let pids: Vec<String> = args.pid.iter().map(ToString::to_string).collect();
         say(&format!("{}: {n}, as left", pids.join(", ")));
     }
+    Ok(0)
+}
+
+fn symbols(args: &SymbolsArgs) -> Result<u8> {
+    let files = args.files.iter().map(|f| PackageFile::read(f)).collect::<Result<Vec<_>>>()?;
+    let unnamed = |what: &dyn std::fmt::Display| format!("cannot name the patches of {what}");
+    let (patches, arch) = if let Some(path) = &args.core {
+        let core = CoreFile::open(path)?;
+        let patches = verbs::symbols_of_core(&core, &files);
+        (patches.map_err(|e| e.while_trying(unnamed(&path.display())))?, core.arch()?)
+    } else {
+        let process = Process::open_to_read(args.pid.unwrap_or_default())?;
+        let patches = verbs::symbols(&process, &files);
+        (patches.map_err(|e| e.while_trying(unnamed(&process.pid())))?, process.arch())
+    };
+    for warning in &patches.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    let bytes = if args.perf_map { patches.perf_map().into_bytes() } else { patches.elf(arch)? };
+    let shown = args.output.display();
+    std::fs::write(&args.output, bytes)
+        .map_err(|e| Error::failed(format!("cannot write {shown}: {e}"), "give another file with -o"))?;
+    let n = crate::report::count(patches.functions(), "function");
+    say(&format!("{shown}: {n} of {}", patches.names.join(", ")));
     Ok(0)
 }
 

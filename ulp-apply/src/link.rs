@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use std::collections::{BTreeMap, BTreeSet};
 use ulp_arch::{Arch, Formula, LoadBias, RelocRow, RemoteAddr};
-use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, Target};
+use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, SymbolKind, Target};
 
 /// A patch larger than this in memory is no patch: what is read back from a process at once has the same bound.
 const LARGEST: u64 = memory::LARGEST;
@@ -348,6 +348,18 @@ impl<'p> Layout<'p> {
         })
     }
 
+    /// The functions in the code run, each with its place relative to the run's start and its size. What is kept free in
+    /// front of the run, or behind the code in it, moves none of them.
+    pub fn functions(&self) -> impl Iterator<Item = (&'p str, u64, u64)> {
+        let (code, len) = self.run(Run::Code);
+        let of_code = move |at: &u64| (code..code + len).contains(at);
+        self.package.symbols.iter().filter(|s| s.kind == SymbolKind::Function).filter_map(move |s| {
+            let place = s.place.as_ref()?;
+            let at = self.places.get(&place.section)?.checked_add(place.offset).filter(of_code)?;
+            Some((s.name.as_str(), at - code, place.size))
+        })
+    }
+
     /// What must be found out before [`Layout::link`].
     pub fn demands(&self) -> Result<Vec<Demand<'p>>> {
         self.wanted
@@ -493,7 +505,7 @@ impl Linker<'_, '_> {
 mod tests {
     use super::*;
     use ulp_arch::LinkAddr;
-    use ulp_format::{FORMAT, Identity, Kind, Manifest, ObjectKind, Relocation, Symbol, SymbolKind};
+    use ulp_format::{FORMAT, Identity, Kind, Manifest, ObjectKind, Relocation, Symbol};
 
     const BASE: u64 = 0x40_0000;
     const BIAS: u64 = 0x50_0000;

@@ -4,13 +4,15 @@
 
 use crate::apply;
 use crate::attempt::Limits;
+use crate::corefile::CoreFile;
 use crate::error::{Error, Result};
 use crate::plan::{Verdict, matches_any, verify};
 use crate::process::Process;
-use crate::registry::State;
+use crate::registry::{self, State};
 use crate::report::{Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
 use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
+use crate::symfile::Patches;
 use crate::{stack, unwinding};
 use std::time::Duration;
 
@@ -211,4 +213,15 @@ pub fn list(process: &Process) -> Result<Option<Patched>> {
     let listed = |e| Ok(Listed::new(e, damage(&snapshot, e)?));
     let patches = snapshot.entries.iter().map(listed).collect::<Result<Vec<_>>>()?;
     Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches, tidied }))
+}
+
+/// What a debugger needs to know of the process's patches. Stops and changes nothing, and tidies nothing up.
+pub fn symbols(process: &Process, packages: &[PackageFile]) -> Result<Patches> {
+    let read = || Patches::read(process, process.arch(), &registry_of(process, &process.maps()?)?, packages);
+    told_apart(process, read())
+}
+
+/// The same of a core dump.
+pub fn symbols_of_core(core: &CoreFile, packages: &[PackageFile]) -> Result<Patches> {
+    Patches::read(core, core.arch()?, &registry::scan(core, core.candidates())?, packages)
 }

@@ -90,6 +90,15 @@ fn wait_for_other_applier(pid: i32, tid: i32) -> Result<(), Error> {
 impl Process {
     /// Finds a process and opens its memory. Changes and stops nothing.
     pub fn open(pid: i32) -> Result<Self, Error> {
+        Self::open_when(pid, |tid| wait_for_other_applier(pid, tid))
+    }
+
+    /// The same for who only reads: a debugger may hold the process.
+    pub fn open_to_read(pid: i32) -> Result<Self, Error> {
+        Self::open_when(pid, |_| Ok(()))
+    }
+
+    fn open_when(pid: i32, free: impl FnOnce(i32) -> Result<(), Error>) -> Result<Self, Error> {
         let arch =
             ulp_arch::host().filter(|a| a.supported()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
         if pid <= 0 {
@@ -118,7 +127,7 @@ impl Process {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Gone { pid }),
             Err(source) => return Err(Error::Proc { path, source }),
         };
-        wait_for_other_applier(pid, tid)?;
+        free(tid)?;
         let auxv = task::auxv(pid, tid)?;
         if !auxv.contains(&(AT_PHENT, PHENT_64)) {
             return Err(Error::Not64Bit { pid });
