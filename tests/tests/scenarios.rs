@@ -45,6 +45,7 @@ const SITUATIONS: &[&str] = &[
     "-fipa-ra callers with live registers",
     "far patch area (stub)",
     "exceptions and backtrace() through patched code",
+    "gdb shows the name of a patched function",
     "wrong build-id",
     "wrong machine",
     "foreign bytes at an entry",
