@@ -4,7 +4,10 @@
 //! moved: one that still sleeps where it slept is left alone.
 
 use crate::error::{Class, Error, Result};
-use crate::process::{BusyThread, Check, Error as ProcessError, ErrorKind, Process, Pulse, Quiet, Remote, Timings};
+use crate::places::Places;
+use crate::process::{
+    BusyThread, Check, Error as ProcessError, ErrorKind, Process, Pulse, Quiet, Remote, SHOWN, Timings, Why,
+};
 use std::time::{Duration, Instant};
 
 /// How long things may take.
@@ -38,7 +41,9 @@ pub fn when_quiet<R: Send>(
         let next_stop = Instant::now() + distance;
         let threads = match process.stop(limits.max_stop, check, |quiet| act(quiet)) {
             Ok((done, timings)) => return done.map(|r| (r, Timings { attempts, ..timings })),
-            Err(e) if e.kind() != ErrorKind::Busy || Instant::now() >= give_up => return Err(busy(e, limits)),
+            Err(e) if e.kind() != ErrorKind::Busy || Instant::now() >= give_up => return Err(busy(process, e, limits)),
+            // Whoever is in a function that never returns is not waited for.
+            Err(e @ ProcessError::Busy { .. }) if for_ever(&e) => return Err(busy(process, e, limits)),
             Err(ProcessError::Busy { threads, .. }) => threads,
             Err(other) => {
                 log::debug!("pid {}: {other}; trying again", process.pid());
@@ -48,6 +53,10 @@ pub fn when_quiet<R: Send>(
         until_out(process, check, limits, threads, next_stop, give_up)?;
         distance = (distance * 2).min(LONGEST_DISTANCE);
     }
+}
+
+fn for_ever(error: &ProcessError) -> bool {
+    matches!(error, ProcessError::Busy { threads, .. } if threads.iter().any(|t| t.for_ever))
 }
 
 /// Borrows a thread of the process for `act`, again and again while none can be had. `act` begins anew each time.
@@ -86,7 +95,8 @@ fn until_out(
     give_up: Instant,
 ) -> Result<()> {
     let watch = |threads: Vec<BusyThread>| threads.into_iter().map(|thread| Watched { thread, pulse: None });
-    let mut watched: Vec<Watched> = watch(threads).collect();
+    // Who is hot in the function is not out for long: the next stop lets such threads out one by one.
+    let mut watched: Vec<Watched> = watch(threads).filter(|w| !w.thread.hot).collect();
     let mut pause = FIRST_LOOK;
     // A move may be missed between a look and the taking of the pulse, so now and then all are looked at.
     let mut distance = FIRST_DISTANCE;
@@ -120,13 +130,13 @@ fn until_out(
                 log::debug!("pid {}: {e}; looking again", process.pid());
                 moved.clone()
             }
-            looked => looked.map_err(|e| busy(e, limits))?,
+            looked => looked.map_err(|e| busy(process, e, limits))?,
         };
         watched.retain(|w| moved.iter().all(|m| m.tid != w.thread.tid));
         watched.extend(watch(still));
         if late && !watched.is_empty() {
             let threads = watched.into_iter().map(|w| w.thread).collect();
-            return Err(busy(ProcessError::Busy { pid: process.pid(), threads }, limits));
+            return Err(busy(process, ProcessError::Busy { pid: process.pid(), threads }, limits));
         }
     }
     // The last attempt of all happens when time is up, not before.
@@ -134,12 +144,31 @@ fn until_out(
     Ok(())
 }
 
+/// One thread in the way: where it is, in the source where that is known, and who called the function.
+pub fn blocker(thread: &BusyThread, places: &mut Places<'_>) -> String {
+    let mut text = thread.to_string();
+    let inside = !matches!(thread.why, Why::UnknownStack | Why::Uprobe(_));
+    if let Some(place) = places.name(thread.address, !matches!(thread.why, Why::Running)).filter(|_| inside) {
+        text.push_str(&format!(" ({place})"));
+    }
+    if let Some(caller) = thread.caller {
+        let place = places.name(caller, true).unwrap_or_else(|| caller.to_string());
+        text.push_str(&format!(", called from {place}"));
+    }
+    text
+}
+
 /// A busy process, in words: who, where, and how long was waited.
-fn busy(error: ProcessError, limits: &Limits) -> Error {
+fn busy(process: &Process, error: ProcessError, limits: &Limits) -> Error {
     let longer = format!("nothing was changed; try later or with a longer --wait than {}s", limits.wait.as_secs_f32());
     match &error {
         ProcessError::Busy { pid, threads } => {
-            let shown: Vec<String> = threads.iter().take(3).map(ToString::to_string).collect();
+            let mut places = Places::new(process);
+            let shown: Vec<String> = threads.iter().take(SHOWN).map(|t| blocker(t, &mut places)).collect();
+            let ever = threads.iter().find(|t| t.for_ever).map(|t| {
+                format!("{} never returns, so waiting is of no use: restart the program with the fix", t.function)
+            });
+            let longer = ever.unwrap_or(longer);
             let more = threads.len().saturating_sub(shown.len());
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
             Error::busy(format!("process {pid} is busy: {}{more}", shown.join("; ")), longer)

@@ -135,7 +135,7 @@ struct ApplyArgs {
     which: Which,
     #[command(flatten)]
     patience: Patience,
-    /// Check everything that can be checked without stopping the process, print the plan, and change nothing
+    /// Check everything, look a few times who is in the way (each look is a stop), print the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Answer in JSON

@@ -15,6 +15,7 @@ pub mod frames;
 pub mod info;
 pub mod link;
 pub mod memory;
+pub mod places;
 pub mod plan;
 pub mod process;
 pub mod registry;

@@ -620,6 +620,7 @@ impl<'s> Verified<'s> {
                     end: m.module.bias.remote(r.start).plus(r.size),
                     at_start: f.loops_to_entry || r.start != f.entry,
                     at_end: self.may_end_in_call(m.module.bias.remote(r.start), r.size),
+                    for_ever: f.never_returns,
                 })
             })
         });

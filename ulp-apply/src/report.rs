@@ -35,8 +35,19 @@ pub struct Outcome {
     /// Bytes of memory that the patch has, or would have, in the process.
     pub memory: u64,
     pub stop: Option<Stop>,
+    /// A dry run only: who was in the way when it looked.
+    pub blockers: Vec<Blocker>,
     pub warnings: Vec<String>,
     pub error: Option<Problem>,
+}
+
+/// A thread that an apply would have to wait for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Blocker {
+    pub what: String,
+    /// In how many of how many looks it was in the way.
+    pub seen: u32,
+    pub of: u32,
 }
 
 /// How it ended.
@@ -134,6 +145,7 @@ impl Outcome {
             replaced: Vec::new(),
             memory: 0,
             stop: None,
+            blockers: Vec::new(),
             warnings: Vec::new(),
             error: None,
         }
@@ -166,7 +178,15 @@ impl Outcome {
             Status::Applied => format!("{patch}: applied to {to}: {functions}{stop}"),
             Status::AlreadyApplied => format!("{patch}: already applied to {to}"),
             Status::Planned => {
-                format!("{patch}: would be applied to {to}: {functions}, {} bytes of memory", self.memory)
+                let mut text =
+                    format!("{patch}: would be applied to {to}: {functions}, {} bytes of memory", self.memory);
+                for b in &self.blockers {
+                    let _ = write!(text, "\n  in the way in {} of {} looks: {}", b.seen, b.of, b.what);
+                }
+                if self.blockers.is_empty() {
+                    text.push_str("; nobody was in the way");
+                }
+                text
             }
             Status::Reverted => format!("{patch}: reverted in {to}{stop}"),
             Status::Retired => format!(

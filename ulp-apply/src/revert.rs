@@ -260,6 +260,7 @@ fn complete(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(
         end: f.entry.plus(f.old.len() as u64),
         at_start: false,
         at_end: false,
+        for_ever: false,
     });
     let check = snapshot.check(suspects.collect())?;
     when_quiet(process, &check, limits, |quiet| {
@@ -286,6 +287,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
         end: a.start.plus(a.len),
         at_start: true,
         at_end: true,
+        for_ever: false,
     }));
     let areas: Vec<_> = entry.record.areas().map(|a| a.range()).collect();
     let own = own_memory(snapshot, entry);

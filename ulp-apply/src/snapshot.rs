@@ -108,11 +108,11 @@ pub fn own_code(entry: &Entry) -> Vec<Suspect> {
             let mut start = area.start;
             for f in inside {
                 if start < f.new {
-                    suspects.push(Suspect { name, start, end: f.new, at_start: true, at_end: true });
+                    suspects.push(Suspect { name, start, end: f.new, at_start: true, at_end: true, for_ever: false });
                 }
                 (name, start) = (format!("{} of {}", f.name, entry.record.name), f.new);
             }
-            suspects.push(Suspect { name, start, end, at_start: true, at_end: true });
+            suspects.push(Suspect { name, start, end, at_start: true, at_end: true, for_ever: false });
         }
     }
     suspects

@@ -219,6 +219,7 @@ pub fn plan(snapshot: &Snapshot<'_>) -> Result<Plan> {
         end: hook.entry.plus(hook.old.len() as u64),
         at_start: false,
         at_end: false,
+        for_ever: false,
     });
     Ok(Plan {
         suspects: suspects.collect(),

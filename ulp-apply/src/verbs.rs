@@ -3,17 +3,19 @@
 //! processes and talking to people is `cli`'s.
 
 use crate::apply;
-use crate::attempt::Limits;
+use crate::attempt::{Limits, blocker};
 use crate::corefile::CoreFile;
 use crate::error::{Error, Result};
+use crate::places::Places;
 use crate::plan::{Verdict, matches_any, verify};
-use crate::process::Process;
+use crate::process::{Check, ErrorKind, Process};
 use crate::registry::{self, State};
-use crate::report::{Listed, Outcome, Patched, Status};
+use crate::report::{Blocker, Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
 use crate::snapshot::{PackageFile, Snapshot, damage, lock, registry_of};
 use crate::symfile::Patches;
 use crate::{stack, unwinding};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often another place is looked for when the program maps something there first.
@@ -31,11 +33,42 @@ pub fn apply(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bo
 
 fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: bool) -> Result<Applied> {
     let _lock = process.lock(limits.wait)?;
+    process.refuse_too_large(limits.max_stop)?;
     let result = apply_locked(process, file, limits, dry_run);
     if result.is_err() && !dry_run && process.lost().is_none() {
         remove_idle_helper(process, limits);
     }
     result
+}
+
+/// How often a dry run looks.
+const SAMPLES: u32 = 5;
+
+/// Stops the process a few times, as an apply would, and says how often somebody was in the way.
+fn sample(process: &Process, check: &Check, limits: &Limits) -> Result<Vec<Blocker>> {
+    /// As far apart as the attempts of an apply: each stop makes some timed waits begin anew.
+    const DISTANCE: Duration = Duration::from_millis(350);
+    let mut places = Places::new(process);
+    let mut seen: BTreeMap<String, Blocker> = BTreeMap::new();
+    for n in 0..SAMPLES {
+        if n > 0 {
+            std::thread::sleep(DISTANCE);
+        }
+        let found = match process.stop(limits.max_stop, check, |_| ()) {
+            Ok(_) => continue,
+            Err(crate::process::Error::Busy { threads, .. }) => {
+                threads.iter().map(|t| (format!("{} {}", t.tid, t.function), blocker(t, &mut places))).collect()
+            }
+            Err(e) if e.kind() == ErrorKind::Busy => vec![(String::from("the process"), e.to_string())],
+            Err(e) => return Err(e.into()),
+        };
+        let found: Vec<(String, String)> = found;
+        for (key, what) in found {
+            let new = Blocker { what, seen: 0, of: SAMPLES };
+            seen.entry(key).or_insert(new).seen += 1;
+        }
+    }
+    Ok(seen.into_values().collect())
 }
 
 /// Takes the helper of the program's unwinder away when no patch needs it. It does no harm where it cannot be done.
@@ -82,7 +115,8 @@ fn apply_locked(process: &Process, file: &PackageFile, limits: &Limits, dry_run:
         let warnings = notes.iter().chain(&plan.warnings).cloned().collect();
         let replaced: Vec<String> = plan.replaced.iter().map(|e| e.record.name.clone()).collect();
         if dry_run {
-            let outcome = Outcome { warnings, replaced, ..Outcome::of(Status::Planned, &plan.record) };
+            let blockers = sample(process, &check, limits)?;
+            let outcome = Outcome { blockers, warnings, replaced, ..Outcome::of(Status::Planned, &plan.record) };
             return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
         }
         let done = Outcome { warnings, replaced, ..Outcome::of(Status::Applied, &plan.record) };
@@ -126,6 +160,7 @@ pub fn revert(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) 
 
 fn revert_in(process: &Process, wanted: &Wanted, purge: bool, limits: &Limits) -> Result<Outcome> {
     let _lock = process.lock(limits.wait)?;
+    process.refuse_too_large(limits.max_stop)?;
     let mut snapshot = Snapshot::take(process)?;
     let mut warnings = revert::tidy(&snapshot, limits)?;
     if !warnings.is_empty() {

@@ -97,6 +97,7 @@ impl Target {
                 end: RemoteAddr(end),
                 at_start: false,
                 at_end: true,
+                for_ever: false,
             }
         };
         names.iter().map(suspect).collect()

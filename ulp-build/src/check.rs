@@ -2,6 +2,7 @@
 //! The old side of each replaced function, proved against the production bytes: which ranges are its code, whether an
 //! entry jump fits, and what it will overwrite.
 
+use crate::diff::leaves;
 use crate::model::{Code, Refusal};
 use crate::object::{Atom, AtomId};
 use crate::reproduce;
@@ -64,6 +65,7 @@ pub fn old_side(context: &Context<'_>, key: Key, entry: LinkAddr, new_symbol: St
         old_bytes: ulp_format::hex::encode(bytes),
         loops_to_entry: loops,
         probe_safe: landing > 0,
+        never_returns: !leaves(arch, &pristine.object, old),
         ranges,
         new_symbol,
         gate: None,

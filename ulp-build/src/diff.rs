@@ -9,7 +9,7 @@ mod report;
 mod tables;
 mod twins;
 
-pub use checks::may_throw;
+pub use checks::{leaves, may_throw};
 pub use report::{DiffReport, Outcome, diff_inputs, diff_objects};
 
 use crate::model::{Code, Language, Refusal, Unit};

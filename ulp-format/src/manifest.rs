@@ -144,6 +144,9 @@ pub struct Function {
     pub loops_to_entry: bool,
     /// Whether a uprobe set on the entry later leaves the process unharmed (a landing pad or nop stays in front).
     pub probe_safe: bool,
+    /// The old code has no way out: a thread inside will be there for ever. Absent: it has one, or it is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_returns: bool,
     /// The symbol in this package that replaces it.
     pub new_symbol: String,
     /// The gate that lets several functions switch at once; none where its first instructions cannot be displaced, or

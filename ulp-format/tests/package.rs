@@ -26,6 +26,7 @@ fn function(name: &str, entry: u64) -> Function {
         old_bytes: "f30f1efa554889e553".into(),
         loops_to_entry: false,
         probe_safe: true,
+        never_returns: false,
         new_symbol: name.into(),
         gate: None,
     }

@@ -70,6 +70,12 @@ pub struct BusyThread {
     pub address: RemoteAddr,
     /// Where it was seen.
     pub why: Why,
+    /// Where the function will return to, as far as the stack could be followed.
+    pub caller: Option<RemoteAddr>,
+    /// The function never returns.
+    pub for_ever: bool,
+    /// It ran when it was stopped: it may leave and come back many times before it is looked at again.
+    pub hot: bool,
 }
 
 impl fmt::Display for BusyThread {
@@ -111,6 +117,12 @@ impl fmt::Display for Why {
 /// Everything that can go wrong between us and a process.
 #[derive(Debug, Error)]
 pub enum Error {
+    #[error(
+        "to stop the {threads} threads of process {pid} would take about {} ms, and --max-stop is {} ms; \
+         pass --max-stop {}ms if the program can bear it: a thread that is woken meanwhile may wait that long",
+        .estimate.as_millis(), .limit.as_millis(), 2 * .estimate.as_millis()
+    )]
+    TooLarge { pid: i32, threads: usize, estimate: Duration, limit: Duration },
     #[error("no process {pid}")]
     NoProcess { pid: i32 },
     #[error("{pid} is a thread of process {tgid}; give the process's number")]
@@ -212,6 +224,7 @@ impl Error {
             | Self::SeccompUnreadable { .. }
             | Self::CallTrapped { .. }
             | Self::NoMemory { .. }
+            | Self::TooLarge { .. }
             | Self::NoRoom { .. } => ErrorKind::Refused,
             Self::Call { source, .. } if is_access(source) => ErrorKind::Refused,
             Self::Call { .. }

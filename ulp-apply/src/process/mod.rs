@@ -32,7 +32,7 @@ pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
 pub use maps::{Mapping, Maps, Wish};
 pub use module::{Dynamic, Module, Role, Segment, Tls};
 pub use pulse::Pulse;
-pub use quiesce::{Check, Suspect};
+pub use quiesce::{Check, SHOWN, Suspect};
 pub use remote::{Protection, Remote};
 pub use stop::{Quiet, Timings};
 pub use unwind::{ExtraTable, Unwinder};

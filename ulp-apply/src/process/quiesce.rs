@@ -13,6 +13,10 @@ use std::time::Instant;
 
 /// Bytes of stack read at once.
 const BUFFER: usize = 1 << 20;
+/// Busy threads that a report has room for.
+pub const SHOWN: usize = 3;
+/// Busy threads that are looked at more closely; each costs the time of unwinding its stack.
+const MAX_NAMED: usize = 16;
 /// The kernel's limit of ranges in one read.
 const MAX_RANGES: usize = 1024;
 /// More suspicions than these on one stack say no more than these.
@@ -33,6 +37,8 @@ pub struct Suspect {
     /// Whether `end` is inside too, because the last instruction is a call, whose return address it is. Otherwise it is the
     /// address of the next function, which a thread may well have at hand.
     pub at_end: bool,
+    /// Whether whoever is inside stays there for ever.
+    pub for_ever: bool,
 }
 
 impl Suspect {
@@ -82,7 +88,7 @@ impl Check {
         for thread in threads {
             let arch = process.arch();
             let pc = arch.pc(&thread.regs);
-            let named = |v: u64, why| self.suspect(v).map(|s| busy_thread(process, thread.tid, &s.name, v, why));
+            let named = |v: u64, why| self.suspect(v).map(|s| busy_thread(thread.tid, &s.name, v, why));
             let words = thread.regs.words.iter().take(thread.regs.len);
             let register = named(pc, Why::Running).or_else(|| words.copied().find_map(|w| named(w, Why::Register)));
             if let Some(found) = register {
@@ -93,7 +99,7 @@ impl Check {
                 Some(list) => regions.extend(list.into_iter().map(|(at, len)| Region { thread: thread.tid, at, len })),
                 None => {
                     let sp = arch.sp(&thread.regs);
-                    busy.push(busy_thread(process, thread.tid, "an unknown place", sp, Why::UnknownStack));
+                    busy.push(busy_thread(thread.tid, "an unknown place", sp, Why::UnknownStack));
                 }
             }
         }
@@ -108,7 +114,7 @@ impl Check {
                 continue;
             }
             let Some(at) = hit.at else {
-                busy.push(busy_thread(process, hit.thread, "an unknown place", hit.value, Why::UnknownStack));
+                busy.push(busy_thread(hit.thread, "an unknown place", hit.value, Why::UnknownStack));
                 continue;
             };
             let chain = match &mut chain {
@@ -124,12 +130,31 @@ impl Check {
                 None => Why::StackWord(RemoteAddr(at)),
             };
             let found = match self.suspect(hit.value) {
-                Some(suspect) => busy_thread(process, hit.thread, &suspect.name, hit.value, why),
-                None => busy_thread(process, hit.thread, "a probed function", hit.value, Why::Uprobe(RemoteAddr(at))),
+                Some(suspect) => busy_thread(hit.thread, &suspect.name, hit.value, why),
+                None => busy_thread(hit.thread, "a probed function", hit.value, Why::Uprobe(RemoteAddr(at))),
             };
             busy.push(found);
         }
         Ok(busy)
+    }
+
+    /// Finds out the threads' names, who called the functions that the first of the busy threads are in, and whether they will ever leave them;
+    /// for people, so it may fail.
+    pub(super) fn explain(&self, process: &Process, threads: &[Held], busy: &mut [BusyThread], deadline: Instant) {
+        for b in busy.iter_mut() {
+            b.comm = task::comm(process.pid(), b.tid);
+        }
+        for b in busy.iter_mut().take(MAX_NAMED) {
+            let Some(thread) = threads.iter().find(|t| t.tid == b.tid) else { continue };
+            let chain = self.unwinder.unwind(process, &thread.regs, deadline);
+            let values = chain.returns.iter().map_while(|at| process.read_u64(RemoteAddr(*at)).ok());
+            let values: Vec<u64> = values.collect();
+            // A word that could be stale says nothing about for ever.
+            let there = |v: u64| self.suspect(v).is_some_and(|s| s.for_ever);
+            b.for_ever = matches!(b.why, Why::Running | Why::Frame(_)) && there(b.address.0);
+            let inside = values.iter().rposition(|v| self.suspect(*v).is_some());
+            b.caller = values.get(inside.map_or(0, |i| i + 1)).copied().map(RemoteAddr);
+        }
     }
 
     /// Reads all regions, many at a time, and returns the suspicious words.
@@ -193,9 +218,18 @@ impl Check {
     }
 }
 
-fn busy_thread(process: &Process, tid: i32, function: &str, address: u64, why: Why) -> BusyThread {
-    let comm = task::comm(process.pid(), tid);
-    BusyThread { tid, comm, function: function.to_owned(), address: RemoteAddr(address), why }
+/// Without what takes time to find out; see [`Check::explain`].
+fn busy_thread(tid: i32, function: &str, address: u64, why: Why) -> BusyThread {
+    BusyThread {
+        tid,
+        comm: String::new(),
+        function: function.to_owned(),
+        address: RemoteAddr(address),
+        why,
+        caller: None,
+        for_ever: false,
+        hot: false,
+    }
 }
 
 /// Part of a stack.

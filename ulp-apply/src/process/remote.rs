@@ -153,6 +153,7 @@ impl Process {
             end: tail.plus((offset + low.len()) as u64),
             at_start: true,
             at_end: true,
+            for_ever: false,
         });
         if old.is_empty() {
             return Ok(());

@@ -21,7 +21,11 @@ use std::time::{Duration, Instant};
 use ulp_arch::{Arch, Regs};
 
 /// Which part of the time a stop may take goes into letting hot threads out of the code, at most.
-const NUDGING: u32 = 4;
+const LETTING_OUT: u32 = 2;
+
+/// What a thread costs in a stop: interrupt and wait 4.7 us, registers 1.4, 7 KB of stack 2.6, detach 1.6, as measured on the
+/// machine of docs/benchmarks.md, and half of that again.
+const PER_THREAD: Duration = Duration::from_micros(15);
 
 /// How long threads that were told to stop are waited for when the stop has come to nothing.
 const STRAGGLERS: Duration = Duration::from_millis(200);
@@ -122,8 +126,8 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
 
 /// Waits for a thread's next report; `None` when the deadline passes first.
 pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<Option<Wait>> {
-    /// Looks before the first sleep: most threads stop within microseconds.
-    const SPINS: u32 = 200;
+    /// Looks before the first sleep: most threads stop within microseconds. One that does not may wait for our processor.
+    const SPINS: u32 = 50;
     let mut looks = 0u32;
     loop {
         match sys::wait(tid) {
@@ -150,7 +154,7 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
         if looks.is_multiple_of(32) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) {
             return Ok(Some(Wait::Ended));
         }
-        std::thread::sleep(Duration::from_micros(u64::from(looks.min(1000))));
+        std::thread::sleep(Duration::from_micros(u64::from((10 * (looks - SPINS + 1)).min(1000))));
     }
 }
 
@@ -172,6 +176,16 @@ pub(super) fn look_and_cure(arch: &dyn Arch, tid: i32) -> Result<(Regs, bool), (
 }
 
 impl Process {
+    /// Refuses a process with so many threads that they cannot be stopped and looked at within `limit`.
+    pub fn refuse_too_large(&self, limit: Duration) -> Result<(), Error> {
+        let threads = task::list(self.pid)?.len();
+        let estimate = PER_THREAD.saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX));
+        if estimate <= limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge { pid: self.pid, threads, estimate, limit })
+    }
+
     /// Stops every thread, checks that none is inside the suspects of `check`, and runs `f` before all go on. With
     /// [`Error::Busy`] (as with every error) nothing was changed and all threads have gone on. Takes at most `max_stop`.
     pub fn stop<R: Send>(
@@ -184,34 +198,32 @@ impl Process {
         on_tracer(self.pid, || {
             let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             let mut crowd = Crowd::new(self, max_stop);
             crowd.seize_all()?;
             // Who was born of a thread that we did not trace yet is seen now; later births show themselves.
             self.refuse_shared_memory(&others)?;
-            crowd.hold_sleepers()?;
+            crowd.hold_sleepers(processors)?;
             let maps = self.maps()?;
             let pagemap = task::open(self.pid, "pagemap");
             let stacks = Stacks::current(&maps, pagemap.as_ref());
             crowd.refuse_busy(check, 0, &stacks, &mut scratch)?;
             crowd.timings.sleepers = crowd.began.elapsed();
             crowd.hold_runners()?;
-            // From now on, because hot threads that share a processor take their time to stop.
-            let nudge_until = (Instant::now() + max_stop / NUDGING).min(crowd.deadline);
-            let mut nudges = 0;
-            loop {
-                match crowd.check_runners(check, &maps, pagemap.as_ref(), &mut scratch) {
-                    Err(Error::Busy { threads, .. })
-                        if Instant::now() < nudge_until && crowd.nudge(&threads, nudges)? =>
-                    {
-                        nudges += 1;
-                    }
-                    checked => break checked?,
-                }
-            }
+            let live = task::open(self.pid, "maps");
+            let live = live.as_ref().filter(|f| sys::can_query_mappings(f.as_fd()));
+            let runners = Runners { check, maps: &maps, live, pagemap: pagemap.as_ref(), processors };
+            crowd.check_runners(&runners, &mut scratch).or_else(|e| match e {
+                Error::Busy { threads, .. } => crowd.let_out(&runners, threads, &mut scratch),
+                other => Err(other),
+            })?;
             let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
             let others = crowd.held.iter().filter(|h| h.tid != self.pid);
             let stack_tops = others.filter_map(|h| self.arch().thread_pointer(&h.regs)).collect();
             let quiet = Quiet { process: self, holder, deadline: crowd.deadline, stack_tops, _tracer: PhantomData };
+            if Instant::now() >= crowd.deadline {
+                return Err(Error::TooLong { limit: max_stop });
+            }
             let result = f(&quiet);
             Ok((result, crowd.let_go()))
         })
@@ -227,13 +239,14 @@ impl Process {
             for thread in busy {
                 crowd.seize(thread.tid)?;
             }
-            crowd.hold_sleepers()?;
+            crowd.hold_sleepers(usize::MAX)?;
             crowd.hold_runners()?;
             let maps = self.maps()?;
             let pagemap = task::open(self.pid, "pagemap");
             let stacks = Stacks::current(&maps, pagemap.as_ref());
             let threads: Vec<&Held> = crowd.held.iter().collect();
-            let still = check.inspect(self, &threads, &stacks, &mut scratch, crowd.deadline)?;
+            let mut still = check.inspect(self, &threads, &stacks, &mut scratch, crowd.deadline)?;
+            check.explain(self, &crowd.held, &mut still, crowd.deadline);
             crowd.let_go();
             Ok(still)
         })
@@ -254,6 +267,18 @@ impl Process {
     }
 }
 
+/// What the threads that ran are looked at with.
+struct Runners<'a> {
+    check: &'a Check,
+    /// Mappings as of a moment ago.
+    maps: &'a Maps,
+    /// Where to ask about single ones, if the kernel can answer.
+    live: Option<&'a File>,
+    pagemap: Option<&'a File>,
+    /// Threads that can run at once.
+    processors: usize,
+}
+
 /// All threads of a process, on their way into a stop and out of it.
 struct Crowd<'a> {
     process: &'a Process,
@@ -266,6 +291,8 @@ struct Crowd<'a> {
     ignored: u64,
     sleeping: Vec<i32>,
     running: Vec<i32>,
+    /// Threads that were told to stop ahead of their turn.
+    told: HashSet<i32>,
     /// Threads that were told to stop and have not been looked at.
     interrupted: Vec<i32>,
     /// Stopped threads: those that slept first, then those that ran.
@@ -295,6 +322,7 @@ impl<'a> Crowd<'a> {
             ignored: 0,
             sleeping: Vec::new(),
             running: Vec::new(),
+            told: HashSet::new(),
             interrupted: Vec::new(),
             held: Vec::new(),
             runners_from: 0,
@@ -364,9 +392,21 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    fn hold_sleepers(&mut self) -> Result<(), Error> {
+    fn hold_sleepers(&mut self, processors: usize) -> Result<(), Error> {
+        /// So many are soon done; for more, who runs is not kept from its processor.
+        const FEW: usize = 128;
+        let few = self.sleeping.len() <= FEW;
+        sys::hurry(few);
         self.began = Instant::now();
         self.deadline = self.began + self.limit;
+        // Where more want to run than can, the sleeping ones would get to their stop late: then all are told at once.
+        if few && self.running.len() > processors {
+            self.runners_began = self.began;
+            for tid in self.running.clone() {
+                self.tell(tid)?;
+                self.told.insert(tid);
+            }
+        }
         let sleeping = std::mem::take(&mut self.sleeping);
         self.hold(&sleeping)?;
         self.runners_from = self.held.len();
@@ -375,7 +415,10 @@ impl<'a> Crowd<'a> {
 
     /// Stops the rest, and whatever is born of it, until nothing new appears.
     fn hold_runners(&mut self) -> Result<(), Error> {
-        self.runners_began = Instant::now();
+        sys::hurry(true);
+        if self.told.is_empty() {
+            self.runners_began = Instant::now();
+        }
         // A sleeping thread may have given birth on its way into the stop.
         while !self.running.is_empty() {
             let running = std::mem::take(&mut self.running);
@@ -386,19 +429,26 @@ impl<'a> Crowd<'a> {
 
     fn hold(&mut self, tids: &[i32]) -> Result<(), Error> {
         for tid in tids {
-            match sys::interrupt(*tid) {
-                // ESRCH: it has ended; its last report follows.
-                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
-                    return Err(Error::Ptrace { request: "INTERRUPT", tid: *tid, source: e });
-                }
-                _ => self.interrupted.push(*tid),
+            if !self.told.remove(tid) {
+                self.tell(*tid)?;
             }
+            self.interrupted.push(*tid);
         }
         self.interrupted.reverse();
         while let Some(tid) = self.interrupted.pop() {
             self.await_stop(tid)?;
         }
         Ok(())
+    }
+
+    fn tell(&self, tid: i32) -> Result<(), Error> {
+        match sys::interrupt(tid) {
+            // ESRCH: it has ended; its last report follows.
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::Ptrace { request: "INTERRUPT", tid, source: e })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn await_stop(&mut self, tid: i32) -> Result<(), Error> {
@@ -475,18 +525,19 @@ impl<'a> Crowd<'a> {
     fn refuse_busy(&self, check: &Check, from: usize, stacks: &Stacks<'_>, scratch: &mut Scratch) -> Result<(), Error> {
         let threads: Vec<&Held> = self.held.iter().skip(from).collect();
         let busy = check.inspect(self.process, &threads, stacks, scratch, self.deadline)?;
-        if busy.is_empty() { Ok(()) } else { Err(Error::Busy { pid: self.process.pid, threads: busy }) }
+        if busy.is_empty() { Ok(()) } else { Err(self.busy(check, busy)) }
     }
 
-    /// Everything has stopped: counts, and looks at the threads that ran. `maps` is a moment old, and a running thread
-    /// may have moved to a new stack since, so its mapping is asked for.
-    fn check_runners(
-        &mut self,
-        check: &Check,
-        maps: &Maps,
-        pagemap: Option<&File>,
-        scratch: &mut Scratch,
-    ) -> Result<(), Error> {
+    fn busy(&self, check: &Check, mut threads: Vec<BusyThread>) -> Error {
+        let runners = self.held.iter().skip(self.runners_from);
+        let runners: HashSet<i32> = runners.map(|h| h.tid).collect();
+        threads.iter_mut().for_each(|b| b.hot = runners.contains(&b.tid));
+        check.explain(self.process, &self.held, &mut threads, self.deadline);
+        Error::Busy { pid: self.process.pid, threads }
+    }
+
+    /// Everything has stopped: counts, and looks at the threads that ran.
+    fn check_runners(&mut self, runners: &Runners<'_>, scratch: &mut Scratch) -> Result<(), Error> {
         let pid = self.process.pid;
         let counted = |crowd: &Self| crowd.held.len() as u64 + crowd.ignored;
         // Only a thread that was born unseen or that is ending makes the counts differ.
@@ -502,14 +553,25 @@ impl<'a> Crowd<'a> {
             self.running.append(&mut self.sleeping);
             self.hold_runners_again()?;
         }
-        let live = task::open(pid, "maps");
-        match live.as_ref().filter(|f| sys::can_query_mappings(f.as_fd())) {
-            Some(live) => self.refuse_busy(check, self.runners_from, &Stacks::queried(maps, live, pagemap), scratch),
-            None if self.held.len() == self.runners_from => Ok(()),
-            None => {
-                let fresh = self.process.maps()?;
-                self.refuse_busy(check, self.runners_from, &Stacks::current(&fresh, pagemap), scratch)
-            }
+        let busy = self.inspect_runners(runners, scratch, |_| true)?;
+        if busy.is_empty() { Ok(()) } else { Err(self.busy(runners.check, busy)) }
+    }
+
+    /// Looks at those of the threads that ran which are `wanted`. The mappings are a moment old, and a running thread may
+    /// have moved to a new stack since, so its mapping is asked for.
+    fn inspect_runners(
+        &self,
+        runners: &Runners<'_>,
+        scratch: &mut Scratch,
+        wanted: impl Fn(i32) -> bool,
+    ) -> Result<Vec<BusyThread>, Error> {
+        let threads: Vec<&Held> = self.held.iter().skip(self.runners_from).filter(|h| wanted(h.tid)).collect();
+        let mut inspect =
+            |stacks: &Stacks<'_>| runners.check.inspect(self.process, &threads, stacks, scratch, self.deadline);
+        match runners.live {
+            Some(live) => inspect(&Stacks::queried(runners.maps, live, runners.pagemap)),
+            None if threads.is_empty() => Ok(Vec::new()),
+            None => inspect(&Stacks::current(&self.process.maps()?, runners.pagemap)),
         }
     }
 
@@ -525,30 +587,56 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Lets busy threads that were running run on for a moment while all others stay held. A function that is hot in
-    /// many threads is hardly ever left by all of them at once, but each one leaves it soon. False when one of them
-    /// was asleep or has a signal to take: waiting is for those.
-    fn nudge(&mut self, busy: &[BusyThread], nudges: u32) -> Result<bool, Error> {
-        let at = |crowd: &Self, tid: i32| crowd.held.iter().position(|h| h.tid == tid && h.signal == 0);
-        if busy.iter().any(|b| at(self, b.tid).is_none_or(|i| i < self.runners_from)) {
-            return Ok(false);
-        }
-        for thread in busy {
-            let Some(index) = at(self, thread.tid) else { continue };
-            let held = self.held.remove(index);
-            self.running.push(held.tid);
-            match sys::cont(held.tid, 0) {
-                // ESRCH: it was killed; its last report follows.
-                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
-                    return Err(Error::Ptrace { request: "CONT", tid: held.tid, source: e });
+    /// Lets busy threads that were running run on for a moment, as many at once as there are processors, while all others
+    /// stay held, again and again until each is outside. A function that is hot in many threads is hardly ever left by all
+    /// of them at once, but each one leaves it soon. Not for one that was asleep or has a signal to take: it has to be waited for.
+    fn let_out(
+        &mut self,
+        runners: &Runners<'_>,
+        mut busy: Vec<BusyThread>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        // From now on, because hot threads that share a processor take their time to stop.
+        let until = (Instant::now() + self.limit / LETTING_OUT).min(self.deadline);
+        let mut turn = 0u32;
+        loop {
+            while !busy.is_empty() {
+                let hot = |b: &BusyThread| {
+                    let at = self.held.iter().position(|h| h.tid == b.tid && h.signal == 0);
+                    at.is_some_and(|i| i >= self.runners_from)
+                };
+                if Instant::now() >= until || !busy.iter().all(hot) {
+                    return Err(self.busy(runners.check, busy));
                 }
-                _ => {}
+                let batch: Vec<i32> = busy.drain(..runners.processors.min(busy.len())).map(|b| b.tid).collect();
+                for tid in &batch {
+                    self.go_on(*tid)?;
+                }
+                // Long enough to get to a processor, and never as long as the last time, so that a loop's own rhythm is missed.
+                std::thread::sleep(Duration::from_micros(u64::from(4 + turn * 7 % 17)));
+                turn += 1;
+                self.hold_runners_again()?;
+                busy.extend(self.inspect_runners(runners, scratch, |tid| batch.contains(&tid))?);
+            }
+            // Once more all of them: who was let go may have given birth.
+            match self.check_runners(runners, scratch) {
+                Err(Error::Busy { threads, .. }) => busy = threads,
+                done => return done,
             }
         }
-        // Long enough to get to a processor, and never as long as the last time, so that a loop's own rhythm is missed.
-        std::thread::sleep(Duration::from_micros(u64::from(10 + nudges * 37 % 101)));
-        self.hold_runners_again()?;
-        Ok(true)
+    }
+
+    fn go_on(&mut self, tid: i32) -> Result<(), Error> {
+        let Some(index) = self.held.iter().position(|h| h.tid == tid) else { return Ok(()) };
+        let held = self.held.remove(index);
+        self.running.push(held.tid);
+        match sys::cont(held.tid, 0) {
+            // ESRCH: it was killed; its last report follows.
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::Ptrace { request: "CONT", tid: held.tid, source: e })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn hold_runners_again(&mut self) -> Result<(), Error> {
@@ -562,8 +650,10 @@ impl<'a> Crowd<'a> {
     fn let_go(&mut self) -> Timings {
         self.timings.threads = self.held.len();
         self.timings.runners = self.held.len().saturating_sub(self.runners_from);
-        self.release();
+        self.release_all();
         self.timings.hold = self.began.elapsed();
+        // Only now: among ordinary threads again we may have to wait for a processor.
+        sys::hurry(false);
         self.timings
     }
 
@@ -575,6 +665,11 @@ impl<'a> Crowd<'a> {
     }
 
     fn release(&mut self) {
+        self.release_all();
+        sys::hurry(false);
+    }
+
+    fn release_all(&mut self) {
         // When all went well all of them are held, and there is nothing to do the second time.
         let known = std::mem::take(&mut self.known);
         let others = self.held.len() as u64 + self.ignored < known.len() as u64;
@@ -586,6 +681,7 @@ impl<'a> Crowd<'a> {
                 self.timings.gap = self.runners_began.elapsed();
             }
         }
+        self.interrupted.extend(std::mem::take(&mut self.told));
         // After an error in the middle: who was told to stop has left its wait, so it is cured of its EINTR like the
         // others before it goes on. Nobody else is held meanwhile.
         let deadline = Instant::now() + STRAGGLERS;

@@ -285,6 +285,15 @@ pub fn yield_now() {
     std::thread::yield_now();
 }
 
+/// Puts this thread before all ordinary ones, or back among them. Where dozens of threads of the process want the processors, a
+/// stop would take as long as they let us wait. Without CAP_SYS_NICE it stays as it is.
+pub fn hurry(now: bool) {
+    let policy = if now { libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK } else { libc::SCHED_OTHER };
+    let param = libc::sched_param { sched_priority: i32::from(now) };
+    // SAFETY: 0 means this thread, and the kernel only reads `param`; failure leaves everything as it is.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+}
+
 /// Makes this thread's short sleeps short: the default slack of 50 us would be the largest part of a pause.
 pub fn short_sleeps() {
     // SAFETY: plain numbers only; failure leaves the default.

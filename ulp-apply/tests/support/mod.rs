@@ -297,6 +297,7 @@ fn function(program: &object::File<'_>, name: &str) -> Function {
         old_bytes: ulp_format::hex::encode(&code[..landing + arch.entry_jump_len()]),
         loops_to_entry: false,
         probe_safe: landing > 0,
+        never_returns: false,
         new_symbol: name.into(),
         gate: None,
     }

@@ -65,7 +65,7 @@ pub(super) fn run(diff: &mut UnitDiff, comparison: &mut Comparison<'_>, twins: &
 }
 
 /// Whether a function has a way out. Jumps that the linker fills in lead elsewhere.
-fn leaves(arch: &dyn Arch, object: &Object, atom: &Atom) -> bool {
+pub fn leaves(arch: &dyn Arch, object: &Object, atom: &Atom) -> bool {
     if arch.returns(&atom.bytes) {
         return true;
     }
