@@ -3,11 +3,19 @@
 
 use anyhow::{Context, Result};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use ulp_tests::case::Case;
 use ulp_tests::ensure_that;
 use ulp_tests::process::Running;
 use ulp_tests::tools::{Ran, run, ulp_apply};
+
+/// One test at a time: each wants the processors for itself.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn apply(package: &Path, target: &Running, more: &[&str]) -> Result<Ran> {
     run(ulp_apply()?.arg(package).args(["--pid", &target.pid().to_string()]).args(more))
@@ -15,6 +23,7 @@ fn apply(package: &Path, target: &Running, more: &[&str]) -> Result<Ran> {
 
 /// Applies and reverts ten times while threads call the function in a loop, with this `--max-stop` (milliseconds).
 fn caught(body: &str, threads: u32, max_stop: u64) -> Result<()> {
+    let _alone = alone();
     let case = Case::life("busy")?;
     let package = case.build_package()?;
     let mut target = case.start()?;
@@ -60,6 +69,7 @@ fn sixty_four_tight_loops_are_caught_when_there_is_time() -> Result<()> {
 
 #[test]
 fn the_report_names_thread_function_line_and_caller() -> Result<()> {
+    let _alone = alone();
     let case = Case::life("busy")?;
     let package = case.package_of("slower", "left = 1000000 * n", "left = 2000000 * n")?;
     let mut target = case.start()?;
@@ -85,6 +95,7 @@ fn the_report_names_thread_function_line_and_caller() -> Result<()> {
 /// The builder knows that the function never returns, and whoever waits for it is told.
 #[test]
 fn a_function_that_never_returns_is_not_waited_for() -> Result<()> {
+    let _alone = alone();
     let case = Case::life("busy")?;
     let package = case.package_of("ever", "++*turns;", "*turns += 2;")?;
     let mut target = case.start()?;
