@@ -288,10 +288,18 @@ pub fn yield_now() {
 /// Puts this thread before all ordinary ones, or back among them. Where dozens of threads of the process want the processors, a
 /// stop would take as long as they let us wait. Without CAP_SYS_NICE it stays as it is.
 pub fn hurry(now: bool) {
-    let policy = if now { libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK } else { libc::SCHED_OTHER };
-    let param = libc::sched_param { sched_priority: i32::from(now) };
+    const OURS: i32 = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: plain numbers only; 0 means this thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    let (wanted, priority) = match (now, policy) {
+        (true, libc::SCHED_OTHER | libc::SCHED_BATCH | libc::SCHED_IDLE) => (OURS, 1),
+        (false, OURS) => (libc::SCHED_OTHER, 0),
+        // Whoever started us has chosen something, and it stays.
+        _ => return,
+    };
+    let param = libc::sched_param { sched_priority: priority };
     // SAFETY: 0 means this thread, and the kernel only reads `param`; failure leaves everything as it is.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    unsafe { libc::sched_setscheduler(0, wanted, &raw const param) };
 }
 
 /// Makes this thread's short sleeps short: the default slack of 50 us would be the largest part of a pause.
