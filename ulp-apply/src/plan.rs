@@ -381,10 +381,14 @@ impl<'s> Verified<'s> {
         Layout::new(arch, &self.file.package, m.target, room + index, gates, page_size())
     }
 
+    /// The list of the helper, where the process has one.
+    fn list(&self) -> Option<RemoteAddr> {
+        unwinding::helper(&self.snapshot.entries).and_then(unwinding::list_of)
+    }
+
     /// Whether the program's unwinder is shown the patch: it is when the process has the helper for it.
     fn unwound(&self) -> bool {
-        unwinding::helper(&self.snapshot.entries).is_some()
-            && self.file.package.sections.iter().any(|s| s.kind == ulp_format::SectionKind::Frames)
+        self.list().is_some() && self.file.package.sections.iter().any(|s| s.kind == ulp_format::SectionKind::Frames)
     }
 
     /// Whether the functions switch as one through gates. Counted here once more, because a file can be loaded twice.
@@ -556,7 +560,7 @@ impl<'s> Verified<'s> {
 
     /// Puts the index of the functions in front of the constants, and says what the unwinder has to be shown.
     fn index(&self, l: &mut Linked<'_>, before: u64) -> Result<Option<Row>> {
-        let Some((at, len)) = l.layout.frames().filter(|_| self.unwound()) else { return Ok(None) };
+        let (Some((at, len)), Some(list)) = (l.layout.frames(), self.list()) else { return Ok(None) };
         let frames = l.image.base.plus(at);
         let (start, constants) = l.image.run(Run::Constants);
         let from = usize::try_from(frames.0.saturating_sub(start.0)).unwrap_or(usize::MAX);
@@ -568,7 +572,7 @@ impl<'s> Verified<'s> {
         let index = l.image.base.plus(before);
         l.image.put_constants(index, &bytes)?;
         let (start, code) = l.image.run(Run::Code);
-        Ok(Some(Row { start: *start, end: start.plus(code.len() as u64), index, functions }))
+        Ok(Some(Row { start: *start, end: start.plus(code.len() as u64), index, functions, list }))
     }
 
     /// Decides what every gate asks, and puts the gates' code behind that of the patch.

@@ -42,6 +42,8 @@ pub struct Row {
     /// Where its functions are described, and how many there are.
     pub index: RemoteAddr,
     pub functions: u64,
+    /// The list that it is a row of.
+    pub list: RemoteAddr,
 }
 
 /// Bytes that the index of a target's functions needs at most: its frame descriptions are counted, without looking into them.
@@ -93,7 +95,7 @@ pub fn helper(entries: &[Entry]) -> Option<&Entry> {
 }
 
 /// Where the helper's list is.
-fn list_of(helper: &Entry) -> Option<RemoteAddr> {
+pub fn list_of(helper: &Entry) -> Option<RemoteAddr> {
     let area = helper.record.areas().find(|a| a.access == Access::Constants)?;
     area.range().end.checked_sub(LIST).map(RemoteAddr)
 }
@@ -299,22 +301,20 @@ fn rows(memory: &dyn Memory, list: RemoteAddr) -> Result<Vec<(RemoteAddr, Row)>>
         let [start, end, index, functions] = words.first_chunk().copied()?;
         Some((
             list.plus(n * ROW),
-            Row { start: RemoteAddr(start), end: RemoteAddr(end), index: RemoteAddr(index), functions },
+            Row { start: RemoteAddr(start), end: RemoteAddr(end), index: RemoteAddr(index), functions, list },
         ))
     };
     Ok((1..=used).filter_map(row).collect())
 }
 
-/// Under a stop: adds rows to the helper's list. Nothing leads to their code yet.
+/// Under a stop: adds rows to the helper's list, which is still where it was when they were planned (the stop's recheck has
+/// seen to that). Nothing leads to their code yet.
 pub fn show(process: &Process, quiet: &Quiet<'_>, wanted: &[Row]) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let maps = process.maps()?;
-    let entries = crate::snapshot::registry_of(process, &maps)?;
-    let gone = || Error::busy("the patches of this process changed meanwhile", "run the command again");
-    let list = helper(&entries).and_then(list_of).ok_or_else(gone)?;
     for row in wanted {
+        let list = row.list;
         let rows = rows(process, list)?;
         if rows.iter().any(|(_, known)| known == row) {
             continue;

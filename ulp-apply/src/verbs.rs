@@ -244,7 +244,8 @@ pub fn list(process: &Process) -> Result<Option<Patched>> {
         }
         entries = registry_of(process, &process.maps()?)?;
     }
-    let snapshot = Snapshot { process, modules: process.modules(&process.maps()?)?, maps: process.maps()?, entries };
+    let maps = process.maps()?;
+    let snapshot = Snapshot { process, modules: process.modules(&maps)?, maps, entries };
     let listed = |e| Ok(Listed::new(e, damage(&snapshot, e)?));
     let patches = snapshot.entries.iter().map(listed).collect::<Result<Vec<_>>>()?;
     Ok(Some(Patched { pid: process.pid(), command: process.comm(), patches, tidied }))
