@@ -7,7 +7,7 @@ use crate::attempt::{Limits, borrow, when_quiet};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Timings};
-use crate::registry::{self, Access, Entry, Live, MAGIC, Record, State, TargetRecord};
+use crate::registry::{self, Access, Entry, Image, Live, MAGIC, Record, State, TargetRecord};
 use crate::revert;
 use crate::snapshot::Snapshot;
 use crate::snapshot::{PAGE, page_of};
@@ -22,6 +22,12 @@ use ulp_arch::RemoteAddr;
 pub struct Loaded<'p> {
     process: &'p Process,
     plan: Plan,
+}
+
+/// The registry as it has to be under the stop.
+struct Images {
+    own: Image,
+    others: Vec<Image>,
 }
 
 /// Between two attempts to find a thread that can map memory.
@@ -141,15 +147,16 @@ impl Loaded<'_> {
         let switched = AtomicBool::new(false);
         let replaced = &self.plan.replaced;
         let loaded = replaced.iter().map(|entry| revert::to_put_back(snapshot, &entry.record));
-        let loaded = match loaded.collect::<Result<Vec<Record>>>() {
-            Ok(loaded) => loaded,
+        let prepared = loaded.collect::<Result<Vec<Record>>>().and_then(|loaded| Ok((loaded, self.images()?)));
+        let (loaded, images) = match prepared {
+            Ok(prepared) => prepared,
             Err(e) => {
                 self.give_back(limits);
                 return Err(e);
             }
         };
         let result = when_quiet(self.process, check, limits, |quiet| {
-            self.recheck()?;
+            self.recheck(&images)?;
             let record = &self.plan.record;
             let code = Stopped { process: self.process, quiet };
             // First all is the original again, then the new: dead in between we leave the original, and never a mixture.
@@ -215,7 +222,7 @@ impl Loaded<'_> {
     }
 
     /// Everything that was true when the plan was made, once more under the stop.
-    fn recheck(&self) -> Result<()> {
+    fn recheck(&self, images: &Images) -> Result<()> {
         let moved = |what: String| Error::busy(what, "nothing was changed; run the command again");
         for module in &self.plan.modules {
             if !module.is_unchanged(self.process)? {
@@ -226,17 +233,24 @@ impl Loaded<'_> {
             return Err(moved("the commit word in the patch's memory changed meanwhile".into()));
         }
         // The very record, too: an applier that sees another /proc, and so not our lock, may have put its own in its place.
-        let own = registry::decode(self.process, self.plan.at)?;
-        let ours = (State::Applying, self.plan.generation, &self.plan.record);
-        if own.is_none_or(|e| (e.state, e.generation, &e.record) != ours) {
+        if !images.own.is_still(self.process)? {
             return Err(moved("the patch's memory changed meanwhile".into()));
         }
-        for (at, generation) in &self.plan.others {
-            if registry::decode(self.process, *at)?.is_none_or(|e| e.generation != *generation) {
+        for other in &images.others {
+            if !other.is_still(self.process)? {
                 return Err(moved("the patches of this process changed meanwhile".into()));
             }
         }
         Ok(())
+    }
+
+    /// What the registry has to look like under the stop.
+    fn images(&self) -> Result<Images> {
+        let plan = &self.plan;
+        let (state, generation, record) = (State::Applying, plan.generation, plan.record.clone());
+        let own = Image::of(Entry { at: plan.at, state, generation, record })?;
+        let others = plan.others.iter().cloned().map(Image::of).collect::<Result<_>>()?;
+        Ok(Images { own, others })
     }
 
     /// Whether a patch that was to go is still there, whole: then nothing of ours was written to an entry.

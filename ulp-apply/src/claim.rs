@@ -116,6 +116,7 @@ mod tests {
             eh_frame_hdr: None,
             tls: None,
             headers: (RemoteAddr(BIAS), vec![]),
+            note: (RemoteAddr(BIAS), vec![]),
         }
     }
 

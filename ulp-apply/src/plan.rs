@@ -67,8 +67,8 @@ pub struct Plan {
     pub suspects: Vec<Suspect>,
     /// Modules that must still be there under the stop.
     pub modules: Vec<Module>,
-    /// The rest of the registry as it was: record, generation.
-    pub others: Vec<(RemoteAddr, u64)>,
+    /// The rest of the registry as it was.
+    pub others: Vec<Entry>,
     /// Patches that go in the same stop.
     pub replaced: Vec<Entry>,
     /// What the program's unwinder is shown.
@@ -653,7 +653,7 @@ impl<'s> Verified<'s> {
         if manifest.atomic && record.functions().count() > 1 && record.commit.is_none() {
             warnings.push("the functions do not switch as one in this process if ulp-apply is killed meanwhile".into());
         }
-        let others = self.snapshot.entries.iter().filter(|e| e.at != at).map(|e| (e.at, e.generation)).collect();
+        let others = self.snapshot.entries.iter().filter(|e| e.at != at).cloned().collect();
         let mut modules: Vec<Module> = Vec::new();
         for m in &self.matches {
             if !modules.iter().any(|known| known.bias == m.module.bias) {

@@ -168,6 +168,30 @@ pub struct Entry {
     pub record: Record,
 }
 
+/// A record as it was, byte for byte: what a recheck under a stop compares, where every microsecond counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    entry: Entry,
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    pub fn of(entry: Entry) -> Result<Self> {
+        let bytes = encode(&entry.record, entry.state, entry.generation)?;
+        Ok(Self { entry, bytes })
+    }
+
+    /// Whether the record is still the same. The commit word is not part of it.
+    pub fn is_still(&self, memory: &dyn Memory) -> Result<bool> {
+        let mut now = memory::bytes(memory, self.entry.at, self.bytes.len() as u64)?;
+        if let Some(commit) = now.get_mut(COMMIT_AT as usize..COMMIT_AT as usize + 4) {
+            commit.fill(0);
+        }
+        // The same record may be written in other words, by another version of this program.
+        Ok(now == self.bytes || decode(memory, self.entry.at)?.as_ref() == Some(&self.entry))
+    }
+}
+
 /// What the live bytes say about an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Live {
@@ -588,6 +612,21 @@ mod tests {
         let entry = decode(&at(page(&record())), RemoteAddr(AT)).unwrap().expect("there is one");
         assert_eq!(entry, Entry { at: RemoteAddr(AT), state: State::Applied, generation: 7, record: record() });
         assert!(room(&record()).unwrap() >= encode(&record(), State::Applied, 7).unwrap().len() as u64);
+    }
+
+    #[test]
+    fn an_image_differs_when_anything_but_the_commit_word_does() {
+        let entry = decode(&at(page(&record())), RemoteAddr(AT)).unwrap().expect("there is one");
+        let image = Image::of(entry).unwrap();
+        let whole = page(&record());
+        let is_still = |bytes: Vec<u8>| image.is_still(&at(bytes)).unwrap_or(false);
+        assert!(is_still(whole.clone()));
+        for byte in 0..image.bytes.len() {
+            let mut changed = whole.clone();
+            changed[byte] ^= 1;
+            assert_eq!(is_still(changed), (40..44).contains(&byte), "byte {byte}");
+        }
+        assert!(!is_still(vec![0; 4096]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::claim;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
-use crate::registry::{self, Access, Entry, Live, Record, State};
+use crate::registry::{self, Access, Entry, Image, Live, Record, State};
 use crate::search::{self, Where};
 use crate::snapshot::{Snapshot, own_code};
 use crate::stack;
@@ -41,7 +41,11 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         return Err(crate::plan::foreign(&function, at));
     }
     let check = snapshot.check(own_code(entry))?;
+    let image = Image::of(entry.clone())?;
     let (stacks, timings) = when_quiet(process, &check, limits, |quiet| {
+        if !image.is_still(process)? {
+            return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
+        }
         put_back(process, quiet, entry, &loaded, record.escape.then_some(State::Retired))?;
         Ok(quiet.stack_tops().to_vec())
     })?;
@@ -78,7 +82,7 @@ pub fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
     Ok(record.only(|target| !old.next().unwrap_or(false) && claim::is_loaded(&snapshot.modules, target)))
 }
 
-/// Under the stop: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
+/// Under the stop, after the registry was compared: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
 /// of the record whose files are still there. Without a state to end in it stays one that is being reverted: whether
 /// anything but an entry leads to the patch's memory is asked before that is given back, and if we die the next ulp-apply asks.
 pub fn put_back(
@@ -88,10 +92,6 @@ pub fn put_back(
     loaded: &Record,
     end: Option<State>,
 ) -> Result<()> {
-    let now = registry::decode(process, entry.at)?;
-    if now.as_ref() != Some(entry) {
-        return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
-    }
     let state = |state, step: u64| -> Result<()> {
         let (at, words) = registry::state_change(entry.at, state, entry.generation.wrapping_add(step));
         Ok(quiet.write(at, &words)?)

@@ -226,7 +226,7 @@ pub fn plan(snapshot: &Snapshot<'_>) -> Result<Plan> {
     Ok(Plan {
         suspects: suspects.collect(),
         modules: hooks.iter().map(|hook| hook.module.clone()).collect(),
-        others: snapshot.entries.iter().map(|e| (e.at, e.generation)).collect(),
+        others: snapshot.entries.clone(),
         replaced: Vec::new(),
         rows: Vec::new(),
         warnings: Vec::new(),

@@ -227,15 +227,27 @@ impl Process {
     /// Its mappings now.
     pub fn maps(&self) -> Result<Maps, Error> {
         let tid = task::living(self.pid)?;
-        let text = task::read_file(self.pid, tid, "maps")?;
-        let bad =
-            || Error::Proc { path: format!("/proc/{}/maps", self.pid), source: io::ErrorKind::InvalidData.into() };
-        let mut maps = Maps::parse(&text).ok_or_else(bad)?;
+        let mut maps = self.parse_maps(&task::read_file(self.pid, tid, "maps")?)?;
         maps.start_brk = task::Stat::read(self.pid, tid).map_or(0, |s| s.start_brk);
         if let Some(min) = task::number_in("/proc/sys/vm/mmap_min_addr") {
             maps.min_addr = u64::max(min, 65536);
         }
         Ok(maps)
+    }
+
+    /// Its mappings now, by a file that is open already; not to look for free places in.
+    fn mappings(&self, file: &File) -> Result<Maps, Error> {
+        let text = sys::read_whole(file).map_err(|source| Error::Proc { path: self.maps_path(), source })?;
+        self.parse_maps(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse_maps(&self, text: &str) -> Result<Maps, Error> {
+        let bad = || Error::Proc { path: self.maps_path(), source: io::ErrorKind::InvalidData.into() };
+        Maps::parse(text).ok_or_else(bad)
+    }
+
+    fn maps_path(&self) -> String {
+        format!("/proc/{}/maps", self.pid)
     }
 
     /// The ELF files that are loaded, read from memory; the kernel's own (vdso) is among them with its role.

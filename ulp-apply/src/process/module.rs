@@ -115,6 +115,8 @@ pub struct Module {
     pub tls: Option<Tls>,
     /// The ELF header and program headers, byte for byte: what a recheck compares.
     pub headers: (RemoteAddr, Vec<u8>),
+    /// The notes with the build-id likewise; empty where there is none.
+    pub note: (RemoteAddr, Vec<u8>),
 }
 
 impl Module {
@@ -134,8 +136,9 @@ impl Module {
         if process.read_vec(*at, expected.len())? != *expected {
             return Ok(false);
         }
-        let Some(headers) = Headers::parse(expected) else { return Ok(false) };
-        Ok(build_id(process, self.bias, &headers.programs) == self.build_id)
+        // The note is short and near: its bytes say as much as parsing it again would.
+        let (at, expected) = &self.note;
+        Ok(process.read_vec(*at, expected.len())? == *expected)
     }
 }
 
@@ -258,6 +261,7 @@ fn read(process: &Process, maps: &Maps, mapping: &Mapping, entry: u64, is_vdso: 
     let dynamic_section = headers.first(PT_DYNAMIC).map(|p| (LinkAddr(p.vaddr), p.mem_size));
     let place = |p: &Program| (LinkAddr(p.vaddr), p.mem_size);
     let range = (at, RemoteAddr(end));
+    let (build_id, note) = build_id(process, bias, &headers.programs).unzip();
     Some(Module {
         name: name.unwrap_or(&mapping.name).to_owned(),
         deleted: name.is_some(),
@@ -279,7 +283,8 @@ fn read(process: &Process, maps: &Maps, mapping: &Mapping, entry: u64, is_vdso: 
                 exec: p.flags & PF_X != 0,
             })
             .collect(),
-        build_id: build_id(process, bias, &headers.programs),
+        build_id,
+        note: note.unwrap_or((at, Vec::new())),
         dynamic: dynamic_section.and_then(|d| dynamic(process, bias, range, d)),
         dynamic_section,
         eh_frame_hdr: headers.first(PT_GNU_EH_FRAME).map(place),
@@ -293,13 +298,14 @@ fn read(process: &Process, maps: &Maps, mapping: &Mapping, entry: u64, is_vdso: 
     })
 }
 
-/// The GNU build-id note, in any of the note segments.
-fn build_id(process: &Process, bias: LoadBias, programs: &[Program]) -> Option<String> {
+/// The GNU build-id, with the bytes of the note segment that it stands in.
+fn build_id(process: &Process, bias: LoadBias, programs: &[Program]) -> Option<(String, (RemoteAddr, Vec<u8>))> {
     programs.iter().filter(|p| p.kind == PT_NOTE && p.mem_size <= MAX_NOTE).find_map(|p| {
         let len = usize::try_from(p.mem_size).ok()?;
-        let bytes = process.read_vec(bias.remote(LinkAddr(p.vaddr)), len).ok()?;
+        let at = bias.remote(LinkAddr(p.vaddr));
+        let bytes = process.read_vec(at, len).ok()?;
         let align = if p.align == 8 { 8 } else { 4 };
-        note_build_id(&bytes, align)
+        Some((note_build_id(&bytes, align)?, (at, bytes)))
     })
 }
 

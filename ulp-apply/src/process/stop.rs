@@ -16,7 +16,8 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ulp_arch::{Arch, Regs};
 
@@ -101,9 +102,11 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
     const WATCH: Duration = Duration::from_millis(20);
     let waiting = std::thread::current();
     let done = AtomicBool::new(false);
+    let seizing = Arc::new(AtomicU64::new(0));
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
             sys::short_sleeps();
+            sys::count_seizing(&seizing);
             let result = f();
             done.store(true, Ordering::SeqCst);
             waiting.unpark();
@@ -112,8 +115,11 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
         match tracer {
             Ok(handle) => {
                 while !done.load(Ordering::SeqCst) && !handle.is_finished() {
+                    let before = seizing.load(Ordering::SeqCst);
                     std::thread::park_timeout(WATCH);
-                    if !done.load(Ordering::SeqCst) {
+                    // Not unless it is needed: of a thousand threads this takes longer than a stop may.
+                    let waits = before % 2 == 1 && seizing.load(Ordering::SeqCst) == before;
+                    if waits && !done.load(Ordering::SeqCst) {
                         task::take_note_of_ends(pid);
                     }
                 }
@@ -154,7 +160,7 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
         if looks.is_multiple_of(32) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) {
             return Ok(Some(Wait::Ended));
         }
-        std::thread::sleep(Duration::from_micros(u64::from((10 * (looks - SPINS + 1)).min(1000))));
+        sys::await_child(Duration::from_micros(u64::from((10 * (looks - SPINS + 1)).min(1000))));
     }
 }
 
@@ -199,27 +205,28 @@ impl Process {
             let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
             let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            // Opened before anything is held. They are the memory's: it is no matter whether the thread lives on.
+            let files = Files::open(self)?;
+            let live = Some(&files.maps).filter(|f| sys::can_query_mappings(f.as_fd()));
             let mut crowd = Crowd::new(self, max_stop);
             crowd.seize_all()?;
             // Who was born of a thread that we did not trace yet is seen now; later births show themselves.
             self.refuse_shared_memory(&others)?;
             crowd.hold_sleepers(processors)?;
-            let maps = self.maps()?;
-            let pagemap = task::open(self.pid, "pagemap");
-            let stacks = Stacks::current(&maps, pagemap.as_ref());
+            let maps = self.mappings(&files.maps)?;
+            let stacks = Stacks::current(&maps, files.pagemap.as_ref());
             crowd.refuse_busy(check, 0, &stacks, &mut scratch)?;
+            // Now, and not while the running ones are held: of a thousand threads this takes longer than the rest.
+            let mut stack_tops: Vec<u64> = crowd.stack_tops(0).collect();
             crowd.timings.sleepers = crowd.began.elapsed();
             crowd.hold_runners()?;
-            let live = task::open(self.pid, "maps");
-            let live = live.as_ref().filter(|f| sys::can_query_mappings(f.as_fd()));
-            let runners = Runners { check, maps: &maps, live, pagemap: pagemap.as_ref(), processors };
+            let runners = Runners { check, maps: &maps, files: &files, live, processors };
             crowd.check_runners(&runners, &mut scratch).or_else(|e| match e {
                 Error::Busy { threads, .. } => crowd.let_out(&runners, threads, &mut scratch),
                 other => Err(other),
             })?;
             let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
-            let others = crowd.held.iter().filter(|h| h.tid != self.pid);
-            let stack_tops = others.filter_map(|h| self.arch().thread_pointer(&h.regs)).collect();
+            stack_tops.extend(crowd.stack_tops(crowd.runners_from));
             let quiet = Quiet { process: self, holder, deadline: crowd.deadline, stack_tops, _tracer: PhantomData };
             if Instant::now() >= crowd.deadline {
                 return Err(Error::TooLong { limit: max_stop });
@@ -235,15 +242,15 @@ impl Process {
         let _undisturbed = Undisturbed::new(max_stop);
         on_tracer(self.pid, || {
             let mut scratch = Scratch::new(max_stop);
+            let files = Files::open(self)?;
             let mut crowd = Crowd::new(self, max_stop);
             for thread in busy {
                 crowd.seize(thread.tid)?;
             }
             crowd.hold_sleepers(usize::MAX)?;
             crowd.hold_runners()?;
-            let maps = self.maps()?;
-            let pagemap = task::open(self.pid, "pagemap");
-            let stacks = Stacks::current(&maps, pagemap.as_ref());
+            let maps = self.mappings(&files.maps)?;
+            let stacks = Stacks::current(&maps, files.pagemap.as_ref());
             let threads: Vec<&Held> = crowd.held.iter().collect();
             let mut still = check.inspect(self, &threads, &stacks, &mut scratch, crowd.deadline)?;
             check.explain(self, &crowd.held, &mut still, crowd.deadline);
@@ -267,14 +274,28 @@ impl Process {
     }
 }
 
+/// What is asked about the memory while it is held.
+struct Files {
+    maps: File,
+    pagemap: Option<File>,
+}
+
+impl Files {
+    fn open(process: &Process) -> Result<Self, Error> {
+        let pid = process.pid;
+        let maps = task::open(pid, "maps").ok_or(Error::Gone { pid })?;
+        Ok(Self { maps, pagemap: task::open(pid, "pagemap") })
+    }
+}
+
 /// What the threads that ran are looked at with.
 struct Runners<'a> {
     check: &'a Check,
     /// Mappings as of a moment ago.
     maps: &'a Maps,
+    files: &'a Files,
     /// Where to ask about single ones, if the kernel can answer.
     live: Option<&'a File>,
-    pagemap: Option<&'a File>,
     /// Threads that can run at once.
     processors: usize,
 }
@@ -536,6 +557,12 @@ impl<'a> Crowd<'a> {
         Error::Busy { pid: self.process.pid, threads }
     }
 
+    /// The thread pointers of the threads held from the given one on, without the first thread's.
+    fn stack_tops(&self, from: usize) -> impl Iterator<Item = u64> {
+        let others = self.held.iter().skip(from).filter(|h| h.tid != self.process.pid);
+        others.filter_map(|h| self.process.arch().thread_pointer(&h.regs))
+    }
+
     /// Everything has stopped: counts, and looks at the threads that ran.
     fn check_runners(&mut self, runners: &Runners<'_>, scratch: &mut Scratch) -> Result<(), Error> {
         let pid = self.process.pid;
@@ -566,12 +593,13 @@ impl<'a> Crowd<'a> {
         wanted: impl Fn(i32) -> bool,
     ) -> Result<Vec<BusyThread>, Error> {
         let threads: Vec<&Held> = self.held.iter().skip(self.runners_from).filter(|h| wanted(h.tid)).collect();
+        let pagemap = runners.files.pagemap.as_ref();
         let mut inspect =
             |stacks: &Stacks<'_>| runners.check.inspect(self.process, &threads, stacks, scratch, self.deadline);
         match runners.live {
-            Some(live) => inspect(&Stacks::queried(runners.maps, live, runners.pagemap)),
+            Some(live) => inspect(&Stacks::queried(runners.maps, live, pagemap)),
             None if threads.is_empty() => Ok(Vec::new()),
-            None => inspect(&Stacks::current(&self.process.maps()?, runners.pagemap)),
+            None => inspect(&Stacks::current(&self.process.mappings(&runners.files.maps)?, pagemap)),
         }
     }
 

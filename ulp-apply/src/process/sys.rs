@@ -7,12 +7,15 @@
 #![allow(unsafe_code)]
 
 use super::step::{step, step_if};
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use ulp_arch::Regs;
 
@@ -101,9 +104,23 @@ fn ptrace(request: i64, tid: i32, addr: usize, data: usize) -> io::Result<i64> {
     })
 }
 
+thread_local! {
+    /// How often this thread has begun or ended a request to trace: odd while it is in one.
+    static SEIZING: RefCell<Arc<AtomicU64>> = RefCell::default();
+}
+
+/// From now on `count` is odd while this thread makes a request to trace, which may have to wait.
+pub fn count_seizing(count: &Arc<AtomicU64>) {
+    SEIZING.with(|own| own.replace(count.clone()));
+}
+
 /// Begins to trace a thread without stopping it.
 pub fn seize(tid: i32, options: usize) -> io::Result<()> {
-    ptrace(SEIZE, tid, 0, options).map(drop)
+    let turn = || SEIZING.with(|count| count.borrow().fetch_add(1, Ordering::SeqCst));
+    turn();
+    let result = ptrace(SEIZE, tid, 0, options).map(drop);
+    turn();
+    result
 }
 
 /// Asks a seized thread to stop.
@@ -280,6 +297,23 @@ impl Drop for DeadMan {
     }
 }
 
+/// Waits until a thread that we trace may have something to report, for `limit` at most. Its report comes with a SIGCHLD, which
+/// has to be blocked; where it is not, or where it is ignored, this is a sleep.
+pub fn await_child(limit: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(i32::try_from(limit.subsec_nanos()).unwrap_or(0)),
+    };
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is a live local which sigemptyset fills before anything reads it; nothing but the set and the timeout,
+    // a live local too, is read, and no information is asked for.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &raw const timeout);
+    }
+}
+
 /// Gives the processor to whoever waits for it.
 pub fn yield_now() {
     std::thread::yield_now();
@@ -425,9 +459,33 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     step(format_args!("open {}", path.display()), || options.open(path))
 }
 
-/// All bytes of a file.
+/// All bytes of a file of `/proc`.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    step(format_args!("read {}", path.display()), || fs::read(path))
+    step(format_args!("read {}", path.display()), || read_to_end(&File::open(path)?))
+}
+
+/// All bytes of an open file of `/proc`, from its beginning.
+pub fn read_whole(file: &File) -> io::Result<Vec<u8>> {
+    step(format_args!("read a file"), || read_to_end(file))
+}
+
+/// Such a file does not say how long it is, and most are shorter than a page: the standard library begins with 32 bytes and would
+/// make many calls for them.
+fn read_to_end(file: &File) -> io::Result<Vec<u8>> {
+    const PAGE: usize = 4096;
+    let mut bytes = Vec::new();
+    let mut filled = 0;
+    loop {
+        bytes.resize(filled + PAGE, 0);
+        match file.read_at(bytes.get_mut(filled..).unwrap_or_default(), filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// The names in a directory.

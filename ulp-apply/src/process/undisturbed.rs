@@ -21,8 +21,11 @@ pub(super) struct Undisturbed {
 impl Undisturbed {
     /// `limit` is what may be held for at most; we are ended when it is left far behind.
     pub fn new(limit: Duration) -> Self {
-        use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
-        let waiting: SigSet = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU].into_iter().collect();
+        use Signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
+        // SIGCHLD comes with each stop of a thread. The tracer waits for it; everybody else would be woken for nothing, a
+        // thousand times for a thousand threads.
+        let waiting = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGCHLD];
+        let waiting: SigSet = waiting.into_iter().collect();
         // Both are for the worst case only, so their failure is no reason to refuse the work.
         let before = waiting.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
         Self { before, _end: sys::end_us_in(limit.saturating_mul(10).saturating_add(GRACE)) }
