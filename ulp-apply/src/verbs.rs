@@ -212,7 +212,8 @@ pub fn has_patch(process: &Process, wanted: &Wanted) -> Result<bool> {
 
 /// The names of a process's patches, each before those it stands on; those whose memory alone is left count when that is to go, too.
 pub fn patches_of(process: &Process, kept: bool) -> Result<Vec<String>> {
-    let entries = registry_of(process, &process.maps()?)?;
+    let read = || registry_of(process, &process.maps()?);
+    let entries = told_apart(process, read())?;
     let counts = |e: &&crate::registry::Entry| e.state.is_active() || kept && e.state == State::Retired;
     let mut names: Vec<String> = Vec::new();
     let all = stack::top_down(&entries.iter().filter(counts).collect::<Vec<_>>());
@@ -229,6 +230,10 @@ pub fn patches_of(process: &Process, kept: bool) -> Result<Vec<String>> {
 /// What is applied, compared with the live bytes. `None` where there is nothing. Stops and changes nothing, unless an
 /// ulp-apply died half way: that is tidied up first, where it can be done at once.
 pub fn list(process: &Process) -> Result<Option<Patched>> {
+    told_apart(process, list_in(process))
+}
+
+fn list_in(process: &Process) -> Result<Option<Patched>> {
     let mut entries = registry_of(process, &process.maps()?)?;
     if entries.is_empty() {
         return Ok(None);

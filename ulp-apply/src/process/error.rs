@@ -133,6 +133,8 @@ pub enum Error {
     KernelThread { pid: i32 },
     #[error("process {pid} ended meanwhile; nothing was changed")]
     Gone { pid: i32 },
+    #[error("thread {tid} of process {pid} ended meanwhile; nothing was changed, try again")]
+    ThreadGone { pid: i32, tid: i32 },
     #[error("process {pid} started another program meanwhile; nothing was changed, try again")]
     Execed { pid: i32 },
     #[error("process {pid} is being traced by {tracer} ({comm}); end that debugger first")]
@@ -208,6 +210,7 @@ impl Error {
                 ErrorKind::NoProcess
             }
             Self::Busy { .. }
+            | Self::ThreadGone { .. }
             | Self::Execed { .. }
             | Self::Locked { .. }
             | Self::NotStopped { .. }

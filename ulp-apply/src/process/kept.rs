@@ -24,16 +24,22 @@ impl Process {
         let path = format!("/proc/{}/timers", self.pid);
         let timers = sys::read_file(path.as_ref()).map_err(|source| Error::Proc { path, source })?;
         let mut words = timer_words(&String::from_utf8_lossy(&timers));
-        let path = format!("/proc/{}/fdinfo", self.pid);
-        for fd in sys::names_in(path.as_ref()).map_err(|source| Error::Proc { path: path.clone(), source })? {
-            let path = format!("{path}/{fd}");
-            let text = match sys::read_file(path.as_ref()) {
+        words.extend(task::through_any(self.pid, |tid| self.descriptor_words(tid))?);
+        Ok(words)
+    }
+
+    /// Those of epoll, asked of a thread that lives: one that has ended has no descriptors, as if none were open.
+    fn descriptor_words(&self, tid: i32) -> Result<Vec<(String, u64)>, Error> {
+        let mut words = Vec::new();
+        for fd in task::names_in(self.pid, tid, "fdinfo")? {
+            let name = format!("fdinfo/{fd}");
+            let path = format!("/proc/{}/task/{tid}/{name}", self.pid);
+            let text = match task::read_file(self.pid, tid, &name) {
                 Ok(text) => text,
                 // Closed meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(Error::Proc { path, source }),
+                Err(Error::ThreadGone { .. }) => continue,
+                Err(e) => return Err(e),
             };
-            let text = String::from_utf8_lossy(&text);
             // An io_uring holds words of calls that are under way, and does not tell them.
             if text.contains("SqMask:") {
                 let source = io::Error::other("an io_uring may hold addresses that it does not tell");
@@ -41,12 +47,15 @@ impl Process {
             }
             words.extend(epoll_words(&text).map(|word| (format!("epoll, descriptor {fd}"), word)));
         }
+        if task::doomed(self.pid, tid) {
+            return Err(Error::ThreadGone { pid: self.pid, tid });
+        }
         Ok(words)
     }
 
     /// The signals for which the program has a handler.
     pub fn caught_signals(&self) -> Result<Vec<u64>, Error> {
-        let text = task::read_file(self.pid, task::living(self.pid)?, "status")?;
+        let text = task::through_any(self.pid, |tid| task::read_file(self.pid, tid, "status"))?;
         let mask = text.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
         let path = || format!("/proc/{}/status", self.pid);
         let mask = mask.ok_or_else(|| Error::Proc { path: path(), source: io::ErrorKind::InvalidData.into() })?;
@@ -64,7 +73,7 @@ impl Process {
     pub fn resident(&self, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
         /// Entries read at once.
         const CHUNK: u64 = 1 << 16;
-        let pagemap = task::open(self.pid, "pagemap")?;
+        let pagemap = self.file_of_memory("pagemap").ok()?;
         let mut found: Vec<Range<u64>> = Vec::new();
         let (mut page, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
         while page < end {

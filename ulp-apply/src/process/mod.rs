@@ -98,13 +98,16 @@ impl Process {
         Self::open_when(pid, |_| Ok(()))
     }
 
-    fn open_when(pid: i32, free: impl FnOnce(i32) -> Result<(), Error>) -> Result<Self, Error> {
+    fn open_when(pid: i32, free: impl Fn(i32) -> Result<(), Error>) -> Result<Self, Error> {
         let arch =
             ulp_arch::host().filter(|a| a.supported()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
         if pid <= 0 {
             return Err(Error::NoProcess { pid });
         }
-        let Ok(status) = task::Status::read(pid, pid) else { return Err(Error::NoProcess { pid }) };
+        let status = task::Status::read(pid, pid).map_err(|e| match e {
+            Error::ThreadGone { .. } => Error::NoProcess { pid },
+            e => e,
+        })?;
         if status.tgid != pid {
             return Err(Error::IsThread { pid, tgid: status.tgid });
         }
@@ -117,18 +120,16 @@ impl Process {
         let directory =
             sys::open(path.as_ref(), File::options().read(true)).map_err(|source| Error::Proc { path, source })?;
         // Any living thread will do: the first one may have ended.
-        let tid = task::living(pid)?;
-        let path = format!("/proc/{pid}/task/{tid}/mem");
-        let memory = match sys::open(path.as_ref(), File::options().read(true).write(true)) {
-            Ok(file) => file,
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
-                return Err(Error::NoPermission { pid, reason: task::why_denied(pid, &status) });
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::Gone { pid }),
-            Err(source) => return Err(Error::Proc { path, source }),
-        };
-        free(tid)?;
-        let auxv = task::auxv(pid, tid)?;
+        let (memory, auxv) = task::through_any(pid, |tid| {
+            let memory = task::open(pid, tid, "mem", true).map_err(|e| match e {
+                Error::Proc { source, .. } if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+                    Error::NoPermission { pid, reason: task::why_denied(pid, &status) }
+                }
+                e => e,
+            })?;
+            free(tid)?;
+            Ok((memory, task::auxv(pid, tid)?))
+        })?;
         if !auxv.contains(&(AT_PHENT, PHENT_64)) {
             return Err(Error::Not64Bit { pid });
         }
@@ -165,28 +166,29 @@ impl Process {
         !sys::pidfd_ended(self.pidfd.as_fd())
     }
 
-    /// Why nothing can be done in it any more, if that is so: it has ended, or started another program. Asked when
-    /// something failed; a process that is being killed is given a moment to be dead.
+    /// Why nothing can be done in it any more, if that is so: it has ended or is bound to, or it started another program.
+    /// Asked when something failed; a process that is being killed is given a moment to show it.
     pub fn lost(&self) -> Option<Error> {
+        /// How often one that still has its memory is looked at.
+        const PATIENCE: u32 = 5;
         let headers = self.auxv.iter().find(|(key, _)| *key == AT_PHDR)?.1;
-        let empty = || sys::read_at(&self.memory, &mut [0; 4], headers).is_err();
         // An end takes its time on a busy machine, and its memory goes first; a new program's first thread lives.
         for look in 0..250 {
-            if !self.is_alive() {
+            // In this order: who has no memory and is not bound to end after that has another one.
+            let look_at = sys::read_at(&self.memory, &mut [0; 4], headers);
+            let empty = look_at.is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
+            if !self.is_alive() || task::ending(self.pid) {
                 return Some(Error::Gone { pid: self.pid });
             }
-            // In this order: who has no memory and is not on its way out after that has another one.
-            let empty = empty();
-            if !task::Stat::read(self.pid, self.pid).is_none_or(|s| s.ended() || s.exiting()) {
-                return empty.then_some(Error::Execed { pid: self.pid });
+            if empty && !task::doomed(self.pid, self.pid) {
+                return Some(Error::Execed { pid: self.pid });
             }
-            // The first thread may have ended long ago while others live.
-            if !empty && look >= 5 {
+            if !empty && look >= PATIENCE {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Some(Error::Execed { pid: self.pid })
+        Some(Error::Gone { pid: self.pid })
     }
 
     /// Takes the lock that keeps two appliers from working on one process, waiting for it as long as told.
@@ -226,8 +228,8 @@ impl Process {
 
     /// Its mappings now.
     pub fn maps(&self) -> Result<Maps, Error> {
-        let tid = task::living(self.pid)?;
-        let mut maps = self.parse_maps(&task::read_file(self.pid, tid, "maps")?)?;
+        let (tid, text) = task::through_any(self.pid, |tid| Ok((tid, task::read_of_memory(self.pid, tid, "maps")?)))?;
+        let mut maps = self.parse_maps(&text)?;
         maps.start_brk = task::Stat::read(self.pid, tid).map_or(0, |s| s.start_brk);
         if let Some(min) = task::number_in("/proc/sys/vm/mmap_min_addr") {
             maps.min_addr = u64::max(min, 65536);
@@ -238,7 +240,8 @@ impl Process {
     /// Its mappings now, by a file that is open already; not to look for free places in.
     fn mappings(&self, file: &File) -> Result<Maps, Error> {
         let text = sys::read_whole(file).map_err(|source| Error::Proc { path: self.maps_path(), source })?;
-        self.parse_maps(&String::from_utf8_lossy(&text))
+        // Nobody uses the memory any more that the file shows: who lives says why.
+        if text.is_empty() { self.maps() } else { self.parse_maps(&String::from_utf8_lossy(&text)) }
     }
 
     fn parse_maps(&self, text: &str) -> Result<Maps, Error> {
@@ -250,6 +253,11 @@ impl Process {
         format!("/proc/{}/maps", self.pid)
     }
 
+    /// A file that shows the process' memory, opened through a thread that lives.
+    fn file_of_memory(&self, name: &str) -> Result<File, Error> {
+        task::through_any(self.pid, |tid| task::open(self.pid, tid, name, false))
+    }
+
     /// The ELF files that are loaded, read from memory; the kernel's own (vdso) is among them with its role.
     pub fn modules(&self, maps: &Maps) -> Result<Vec<Module>, Error> {
         let find = |key| self.auxv.iter().find(|(k, _)| *k == key).map_or(0, |(_, v)| *v);
@@ -259,12 +267,18 @@ impl Process {
     /// Reads memory. This is the memory of the program that ran when the process was opened: after an exec it is gone.
     pub fn read(&self, addr: RemoteAddr, buffer: &mut [u8]) -> Result<(), Error> {
         sys::read_at(&self.memory, buffer, addr.0).map_err(|source| {
-            if self.is_alive() {
-                Error::Read { addr, len: buffer.len(), source }
-            } else {
-                Error::Gone { pid: self.pid }
-            }
+            let failed = Error::Read { addr, len: buffer.len(), source };
+            self.memory_ended(&failed).unwrap_or(failed)
         })
+    }
+
+    /// What became of a process whose memory nobody uses any more: its file has come to its end, and is not an error at a place
+    /// as where nothing is mapped. The kernel may take its time to say that such a process has ended.
+    fn memory_ended(&self, failed: &Error) -> Option<Error> {
+        match failed {
+            Error::Read { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof => self.lost(),
+            _ => (!self.is_alive()).then_some(Error::Gone { pid: self.pid }),
+        }
     }
 
     /// Reads `len` bytes.

@@ -213,10 +213,7 @@ pub(super) fn find(process: &Process, maps: &Maps, entry: u64, vdso: u64) -> Res
             modules.extend(read(process, maps, mapping, entry, is_vdso));
         }
     }
-    if modules.is_empty() && !process.is_alive() {
-        return Err(Error::Gone { pid: process.pid() });
-    }
-    Ok(modules)
+    if modules.is_empty() { process.lost().map_or(Ok(modules), Err) } else { Ok(modules) }
 }
 
 /// Reads one module; `None` when the mapping holds none.

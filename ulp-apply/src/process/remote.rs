@@ -455,7 +455,10 @@ impl<'a> Remote<'a> {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
             Err(e) => {
-                task::refuse_traced(pid, tid)?;
+                match task::refuse_traced(pid, tid) {
+                    Err(Error::ThreadGone { .. }) => return Ok(None),
+                    answer => answer?,
+                }
                 return Err(match e.raw_os_error() {
                     Some(libc::EPERM) => Error::NoPermission { pid, reason: task::why_denied(pid, &status) },
                     _ => self.failed("SEIZE", tid, e),

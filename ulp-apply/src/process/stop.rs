@@ -266,7 +266,9 @@ impl Process {
         let own = task::living(self.pid)?;
         let all: HashSet<i32> = names.iter().filter_map(|name| name.parse().ok()).collect();
         for other in all.difference(seen) {
-            if *other != self.pid && sys::same_memory(own, *other) == Some(true) {
+            // Who has given up its memory on its way out shares none with all kernel threads, which is the same to the kernel.
+            let shared = |own| sys::same_memory(own, *other) == Some(true);
+            if *other != self.pid && shared(own) && shared(task::living(self.pid)?) {
                 return Err(Error::SharesMemory { pid: self.pid, other: *other });
             }
         }
@@ -282,9 +284,7 @@ struct Files {
 
 impl Files {
     fn open(process: &Process) -> Result<Self, Error> {
-        let pid = process.pid;
-        let maps = task::open(pid, "maps").ok_or(Error::Gone { pid })?;
-        Ok(Self { maps, pagemap: task::open(pid, "pagemap") })
+        Ok(Self { maps: process.file_of_memory("maps")?, pagemap: process.file_of_memory("pagemap").ok() })
     }
 }
 
@@ -402,8 +402,11 @@ impl<'a> Crowd<'a> {
                     self.running.push(tid);
                     return Ok(());
                 }
-                task::refuse_traced(pid, tid)?;
-                match task::Status::read(pid, tid) {
+                let free = task::refuse_traced(pid, tid).and_then(|()| task::Status::read(pid, tid));
+                match free {
+                    // It has ended in between.
+                    Err(Error::ThreadGone { .. }) => Ok(()),
+                    Err(e @ (Error::Traced { .. } | Error::Locked { .. })) => Err(e),
                     Ok(status) if source.raw_os_error() == Some(libc::EPERM) => {
                         Err(Error::NoPermission { pid, reason: task::why_denied(pid, &status) })
                     }

@@ -6,6 +6,7 @@ use super::sys;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 // Flags of /proc/PID/stat, from include/linux/sched.h.
 const PF_EXITING: u64 = 0x4;
@@ -100,22 +101,43 @@ impl Status {
     }
 }
 
-/// The text of a file of one thread.
-pub fn read_file(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
-    let path = format!("/proc/{pid}/task/{tid}/{name}");
-    match sys::read_file(path.as_ref()) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(e) if e.raw_os_error() == Some(libc::ESRCH) || e.kind() == io::ErrorKind::NotFound => {
-            Err(Error::Gone { pid })
-        }
-        Err(source) => Err(Error::Proc { path, source }),
+/// What it means that a file of one thread can neither be opened nor read. A thread that has ended has no files; one that is
+/// about to end has given up its memory before, and then the files that show it answer ESRCH (since Linux 6.16; empty before).
+/// Neither says anything of the process: other threads may live on.
+fn unreadable(pid: i32, tid: i32, path: String, source: io::Error) -> Error {
+    if source.raw_os_error() == Some(libc::ESRCH) || source.kind() == io::ErrorKind::NotFound {
+        return Error::ThreadGone { pid, tid };
     }
+    Error::Proc { path, source }
 }
 
-/// Opens a file of the process through a thread that lives.
-pub fn open(pid: i32, name: &str) -> Option<File> {
-    let open = |path: String| sys::open(path.as_ref(), File::options().read(true));
-    open(format!("/proc/{pid}/task/{}/{name}", living(pid).ok()?)).or_else(|_| open(format!("/proc/{pid}/{name}"))).ok()
+fn bytes_of(pid: i32, tid: i32, name: &str) -> Result<Vec<u8>, Error> {
+    let path = format!("/proc/{pid}/task/{tid}/{name}");
+    sys::read_file(path.as_ref()).map_err(|source| unreadable(pid, tid, path, source))
+}
+
+/// The text of a file of one thread.
+pub fn read_file(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
+    Ok(String::from_utf8_lossy(&bytes_of(pid, tid, name)?).into_owned())
+}
+
+/// The text of a file that shows the process' memory, and is empty when the thread has given that up.
+pub fn read_of_memory(pid: i32, tid: i32, name: &str) -> Result<String, Error> {
+    let text = read_file(pid, tid, name)?;
+    if text.is_empty() { Err(Error::ThreadGone { pid, tid }) } else { Ok(text) }
+}
+
+/// Opens a file of one thread.
+pub fn open(pid: i32, tid: i32, name: &str, write: bool) -> Result<File, Error> {
+    let path = format!("/proc/{pid}/task/{tid}/{name}");
+    sys::open(path.as_ref(), File::options().read(true).write(write))
+        .map_err(|source| unreadable(pid, tid, path, source))
+}
+
+/// The names in a directory of one thread.
+pub fn names_in(pid: i32, tid: i32, name: &str) -> Result<Vec<String>, Error> {
+    let path = format!("/proc/{pid}/task/{tid}/{name}");
+    sys::names_in(path.as_ref()).map_err(|source| unreadable(pid, tid, path, source))
 }
 
 /// A thread's name.
@@ -155,13 +177,68 @@ pub fn count(pid: i32) -> Option<u64> {
 /// The name of the thread that traces.
 pub const TRACER: &str = "tracer";
 
-/// Some thread that has not ended.
-pub fn living(pid: i32) -> Result<i32, Error> {
-    let live = |tid: &i32| Stat::read(pid, *tid).is_some_and(|s| !s.ended());
-    if live(&pid) {
-        return Ok(pid);
+/// How long a process may take between the first sign of its end and the end of its last thread's work.
+const LOOKS: u32 = 250;
+const BETWEEN: Duration = Duration::from_millis(2);
+
+/// What `read` makes of a thread that lives: the first one, or any other when that has ended. The thread may end meanwhile,
+/// which `read` reports as [`Error::ThreadGone`]; then another one is asked. Where none lives the process is gone.
+pub fn through_any<T>(pid: i32, mut read: impl FnMut(i32) -> Result<T, Error>) -> Result<T, Error> {
+    let mut ask = |tid: i32| match Stat::read(pid, tid) {
+        Some(stat) if !stat.ended() && !stat.exiting() => match read(tid) {
+            Err(Error::ThreadGone { .. }) => None,
+            answer => Some(answer),
+        },
+        _ => None,
+    };
+    for _ in 0..LOOKS {
+        if let Some(answer) = ask(pid) {
+            return answer;
+        }
+        let others: Vec<i32> = list(pid)?.into_iter().filter(|tid| *tid != pid).collect();
+        if others.is_empty() && Stat::read(pid, pid).is_some_and(|s| s.ended()) {
+            return Err(Error::Zombie { pid });
+        }
+        if let Some(answer) = others.into_iter().find_map(&mut ask) {
+            return answer;
+        }
+        if ending(pid) {
+            break;
+        }
+        // Threads were born and have ended while the list was read.
+        std::thread::sleep(BETWEEN);
     }
-    list(pid)?.into_iter().find(live).ok_or(Error::Zombie { pid })
+    Err(Error::Gone { pid })
+}
+
+/// Some thread that lives.
+pub fn living(pid: i32) -> Result<i32, Error> {
+    through_any(pid, Ok)
+}
+
+/// Whether a thread has ended, is ending, or is bound to because a SIGKILL waits for it, as for each thread of a process that
+/// was killed or calls exit_group. None of these ever comes back. What cannot be read says nothing.
+pub fn doomed(pid: i32, tid: i32) -> bool {
+    const SIGKILL: u64 = 1 << 8;
+    let text = match read_file(pid, tid, "stat") {
+        Ok(text) => text,
+        Err(e) => return matches!(e, Error::ThreadGone { .. }),
+    };
+    if Stat::parse(&text).is_some_and(|s| s.ended() || s.exiting()) {
+        return true;
+    }
+    let Ok(status) = read_file(pid, tid, "status") else { return false };
+    let pending = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigPnd:")?.trim(), 16).ok());
+    pending.is_some_and(|signals| signals & SIGKILL != 0)
+}
+
+/// Whether all threads are doomed. A list of threads that end while it is read may be too short, so the kernel's count has to
+/// agree with it; and who is doomed makes no new threads.
+pub fn ending(pid: i32) -> bool {
+    match list(pid) {
+        Ok(tids) => tids.iter().all(|tid| doomed(pid, *tid)) && count(pid).is_none_or(|n| n <= tids.len() as u64),
+        Err(e) => matches!(e, Error::Gone { .. }),
+    }
 }
 
 /// Refuses a thread that has a tracer already. That another thread of the process has one shows when it is seized.
@@ -183,8 +260,10 @@ fn is_applier(tracer: i32) -> bool {
 
 /// The auxiliary vector, as pairs of words.
 pub fn auxv(pid: i32, tid: i32) -> Result<Vec<(u64, u64)>, Error> {
-    let path = format!("/proc/{pid}/task/{tid}/auxv");
-    let bytes = sys::read_file(path.as_ref()).map_err(|source| Error::Proc { path, source })?;
+    let bytes = bytes_of(pid, tid, "auxv")?;
+    if bytes.is_empty() {
+        return Err(Error::ThreadGone { pid, tid });
+    }
     let (words, _) = bytes.as_chunks::<8>();
     let (pairs, _) = words.as_chunks::<2>();
     Ok(pairs.iter().map(|[k, v]| (u64::from_le_bytes(*k), u64::from_le_bytes(*v))).collect())
@@ -249,6 +328,35 @@ mod tests {
         let status = Status::parse(text).expect("a status");
         assert_eq!(status, Status { tgid: 7, tracer: 9, uid: 1000, cap_effective: 255, seccomp: 2 });
         assert_eq!(Status::parse("Tgid:\t7\n"), None);
+    }
+
+    #[test]
+    fn another_thread_is_asked_when_one_has_ended() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let (ask, told) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || told.recv());
+        let mut asked = Vec::new();
+        let answer = through_any(own, |tid| {
+            asked.push(tid);
+            if tid == own { Err(Error::ThreadGone { pid: own, tid }) } else { Ok(tid) }
+        });
+        assert_eq!(asked.first(), Some(&own));
+        assert!(matches!(answer, Ok(tid) if tid != own), "{answer:?}");
+        assert!(!ending(own) && !doomed(own, own));
+        ask.send(()).expect("the other thread waits");
+        other.join().expect("no panic").expect("told");
+    }
+
+    #[test]
+    fn a_killed_process_is_ending() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep runs");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        assert!(!ending(pid));
+        child.kill().expect("our child");
+        // From the signal on, not only from the last thread's end on.
+        assert!(ending(pid) || child.try_wait().is_ok_and(|end| end.is_some()));
+        child.wait().expect("our child");
+        assert!(ending(pid));
     }
 
     #[test]
