@@ -294,7 +294,8 @@ def main():
     print(f"{server.processes}: {arguments.cycles} cycles of apply and revert in {len(cycles.pids)} process(es), {took:.0f} s"
           + (", memory kept between them" if kept else ""))
     running = [gap for gap in gaps if gap > 0]
-    print(f"  stops {len(holds)}: from first interrupt to last release median {part(holds, 0.5)} us, p99 {part(holds, 0.99)} us, max {max(holds)} us; "
+    print(f"  stops {len(holds)}: from first interrupt to last release median {part(holds, 0.5)} us, p99 {part(holds, 0.99)} us, max {max(holds)} us, "
+          f"longer than 10 ms {sum(h > 10000 for h in holds)}, than 50 ms {sum(h > 50000 for h in holds)}; "
           f"of a running thread ({len(running)}) median {part(running, 0.5)} us, max {max(running, default=0)} us; "
           f"more than one attempt {sum(a > 1 for a in attempts)}, most {max(attempts)}")
     print(f"  ulp-apply: median {part(walls, 0.5) * 1000:.1f} ms, p99 {part(walls, 0.99) * 1000:.1f} ms, max {max(walls) * 1000:.0f} ms")

@@ -83,6 +83,83 @@ fn fork_after_apply() -> Result<()> {
 }
 
 #[test]
+fn parent_and_child_are_reverted_each_by_itself() -> Result<()> {
+    let case = Case::life("forking")?;
+    let package = case.build_package()?;
+    for parent_first in [true, false] {
+        let mut target = case.start()?;
+        let old = Picture::take(&target, &case.production)?;
+        apply(&package, &target, &[])?.expect_code(0)?;
+        let child = target.ask("fork")?;
+        for parent in [parent_first, !parent_first] {
+            let pid = if parent { target.pid().to_string() } else { child.clone() };
+            run(ulp_apply()?.args(["revert", "fix", "--wait", "20s", "--pid", &pid]))?.expect_code(0)?;
+            // Who is reverted first changes nothing for the other.
+            let both = parent != parent_first;
+            answers(&mut target, "5", if both || parent { "15" } else { "20" })?;
+            answers(&mut target, "child 5", if both || !parent { "15" } else { "20" })?;
+        }
+        ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+        // The child can be patched again, and its parent stays.
+        run(ulp_apply()?.arg(&package).args(["--wait", "20s", "--pid", &child]))?.expect_code(0)?;
+        answers(&mut target, "child 5", "20")?;
+        answers(&mut target, "5", "15")?;
+    }
+    Ok(())
+}
+
+/// `--all` while workers are forked and ended every few milliseconds.
+#[test]
+fn workers_are_forked_while_all_are_patched() -> Result<()> {
+    let case = Case::life("nursery")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    let ages = |answer: &str| -> Result<(String, u64)> {
+        let (ages, born) = answer.trim_end_matches(" born").rsplit_once(' ').context("an answer")?;
+        Ok((ages.to_owned(), born.parse()?))
+    };
+    let (before, mut born) = ages(&target.ask("start 3000")?)?;
+    ensure_that!(before == "13 old 0 new", "before: {before}");
+    for _ in 0..5 {
+        for verb in ["apply", "revert"] {
+            let ran = run(ulp_apply()?.arg(verb).arg(&package).args(["--all", "--wait", "20s"]))?;
+            ran.expect_code(0)?;
+            let (now, born_now) = ages(&target.ask("check")?)?;
+            let wanted = if verb == "apply" { "0 old 13 new" } else { "13 old 0 new" };
+            ensure_that!(now == wanted, "{verb}: {now}, not {wanted}\n{}", ran.report());
+            ensure_that!(born_now > born, "nobody was born meanwhile");
+            born = born_now;
+        }
+    }
+    target.check_alive()
+}
+
+/// What new code writes into a new variable is read by other new code only, and old code never sees what new code left.
+#[test]
+fn functions_and_their_data_switch_together() -> Result<()> {
+    let case = Case::life("contract")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    answers(&mut target, "start", "mixtures 0 versions 1 1 1 1")?;
+    let (old, maps) = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
+    let mut kept = None;
+    for _ in 0..if std::env::var_os("ULP_LONG").is_some() { 2000 } else { 50 } {
+        apply(&package, &target, &[])?.expect_code(0)?;
+        answers(&mut target, "check", "mixtures 0 versions 2 2 2 2")?;
+        revert("fix", &target)?.expect_code(0)?;
+        answers(&mut target, "check", "mixtures 0 versions 1 1 1 1")?;
+        // The variable may have been made known to others, so its memory is kept, and is the same each time.
+        let now = target.lasting_maps()?;
+        ensure_that!(*kept.get_or_insert_with(|| now.clone()) == now, "the kept memory is another one: {now:x?}");
+    }
+    ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+    let pid = target.pid().to_string();
+    run(ulp_apply()?.args(["revert", "fix", "--purge", "--max-stop", "5s", "--pid", &pid]))?.expect_code(0)?;
+    ensure_that!(maps == target.lasting_maps()?, "the memory is not as it was");
+    answers(&mut target, "check", "mixtures 0 versions 1 1 1 1")
+}
+
+#[test]
 fn binary_deleted_on_disk() -> Result<()> {
     let case = Case::life("two-functions")?;
     let package = case.build_package()?;

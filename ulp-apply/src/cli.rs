@@ -348,11 +348,17 @@ struct Tally {
     results: Vec<Outcome>,
     classes: BTreeSet<Class>,
     done: usize,
+    /// All processes are meant that there are, and not certain ones.
+    all: bool,
+    /// Processes that ended before it was their turn, where all are meant: nothing has failed.
+    ended: usize,
+    /// Outcomes of processes that were not found as they were to be.
+    changes: usize,
 }
 
 impl Tally {
-    fn new(verb: &'static str, json: bool) -> Self {
-        Self { verb, json, results: Vec::new(), classes: BTreeSet::new(), done: 0 }
+    fn new(verb: &'static str, json: bool, all: bool) -> Self {
+        Self { verb, json, results: Vec::new(), classes: BTreeSet::new(), done: 0, all, ended: 0, changes: 0 }
     }
 
     /// Notes one outcome and says it; `doing` is the beginning of an error's sentence.
@@ -362,12 +368,19 @@ impl Tally {
                 self.done += 1;
                 outcome
             }
+            Err(e) if self.all && e.class == Class::NoProcess => {
+                log::debug!("{doing}: {e}");
+                self.ended += 1;
+                self.changes += 1;
+                return;
+            }
             Err(e) => {
                 self.classes.insert(e.class);
                 complain(Some(doing), &e);
                 Outcome::error(&e)
             }
         };
+        self.changes += usize::from(!matches!(outcome.status, Status::AlreadyApplied | Status::NotApplied));
         outcome.pid = Some(pid);
         outcome.command = command;
         outcome.patch.get_or_insert_with(|| patch.to_owned());
@@ -382,6 +395,7 @@ impl Tally {
 
     fn exit_code(&self) -> u8 {
         match (self.done, self.classes.last()) {
+            (0, None) if self.ended > 0 => Class::NoProcess.exit_code(),
             (_, None) => 0,
             (0, Some(worst)) => worst.exit_code(),
             (_, Some(_)) => 6,
@@ -408,8 +422,9 @@ fn audited(verb: &str, process: &Process, patch: &str, digest: &str, result: Res
     result
 }
 
-/// Does `each` for the processes that are meant. With `--all` passes repeat until one finds nobody new, so that workers
-/// forked meanwhile are not forgotten; who cannot be opened is counted, not treated as a failure.
+/// Does `each` for the processes that are meant. With `--all` passes repeat until one finds nobody new to whom anything had to be
+/// done, so that workers forked meanwhile are not forgotten: whoever is left was then forked of somebody who was done already.
+/// Who cannot be opened is counted, not treated as a failure.
 fn for_each(
     which: &Which,
     tally: &mut Tally,
@@ -427,7 +442,7 @@ fn for_each(
     let mut seen = BTreeSet::new();
     let mut closed = BTreeSet::new();
     for _ in 0..PASSES {
-        let before = seen.len();
+        let before = tally.changes;
         for pid in all_processes() {
             match Process::open(pid) {
                 Ok(process) if seen.contains(&(pid, process.start_time())) => {}
@@ -446,7 +461,7 @@ fn for_each(
                 Err(_) => {}
             }
         }
-        if seen.len() == before {
+        if tally.changes == before {
             break;
         }
     }
@@ -464,7 +479,7 @@ fn for_each(
 fn apply(args: &ApplyArgs) -> Result<u8> {
     let files = args.files.iter().map(|f| PackageFile::read(f)).collect::<Result<Vec<_>>>()?;
     let limits = args.patience.limits();
-    let mut tally = Tally::new("apply", args.json);
+    let mut tally = Tally::new("apply", args.json, args.which.all);
     let wanted =
         |p: &Process| Ok(files.iter().map(|f| verbs::is_target(p, f)).collect::<Result<Vec<_>>>()?.contains(&true));
     for_each(&args.which, &mut tally, wanted, |tally, pid, process| {
@@ -516,7 +531,7 @@ fn revert(args: &RevertArgs) -> Result<u8> {
         verbs::Wanted { name: patch.clone(), digest: None }
     };
     let limits = args.patience.limits();
-    let mut tally = Tally::new("revert", args.json);
+    let mut tally = Tally::new("revert", args.json, args.which.all);
     let has = |p: &Process| verbs::has_patch(p, &wanted);
     for_each(&args.which, &mut tally, has, |tally, pid, process| {
         let doing = format!("cannot revert {} in {pid}", wanted.name);
@@ -540,7 +555,7 @@ fn revert(args: &RevertArgs) -> Result<u8> {
 /// The newest first, because later patches may stand on earlier ones; the first that stays ends it for its process.
 fn revert_everything(args: &RevertArgs) -> Result<u8> {
     let limits = args.patience.limits();
-    let mut tally = Tally::new("revert", args.json);
+    let mut tally = Tally::new("revert", args.json, args.which.all);
     let has = |p: &Process| Ok(!verbs::patches_of(p, args.purge)?.is_empty());
     for_each(&args.which, &mut tally, has, |tally, pid, process| {
         let found = process.and_then(|p| Ok((verbs::patches_of(&p, args.purge)?, p)));
@@ -737,12 +752,22 @@ mod tests {
     #[test]
     fn exit_codes_are_those_of_the_design() {
         let check = |done: usize, classes: &[Class], expected: u8| {
-            let tally = Tally { done, classes: classes.iter().copied().collect(), ..Tally::new("apply", true) };
+            let tally = Tally { done, classes: classes.iter().copied().collect(), ..Tally::new("apply", true, false) };
             assert_eq!(tally.exit_code(), expected);
         };
         check(2, &[], 0);
         check(0, &[Class::Busy], 4);
         check(0, &[Class::Refused, Class::NoProcess], 5);
         check(1, &[Class::Busy], 6);
+        // Of all processes, those that end meanwhile need nothing; if that is every one, there was none.
+        let gone = || Err(Error::new(Class::NoProcess, "gone", ""));
+        let mut tally = Tally::new("apply", true, true);
+        tally.note(1, None, "fix", "cannot", gone());
+        assert_eq!((tally.exit_code(), tally.results.len()), (3, 0));
+        tally.done = 1;
+        assert_eq!(tally.exit_code(), 0);
+        let mut tally = Tally { done: 1, ..Tally::new("apply", true, false) };
+        tally.note(1, None, "fix", "cannot", gone());
+        assert_eq!((tally.exit_code(), tally.results.len()), (6, 1));
     }
 }
