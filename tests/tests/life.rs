@@ -159,6 +159,41 @@ fn functions_and_their_data_switch_together() -> Result<()> {
     answers(&mut target, "check", "mixtures 0 versions 1 1 1 1")
 }
 
+/// A thread sleeps in new code, so its memory must stay: busy, with the function's name, and all is as it was before the revert.
+#[test]
+fn revert_while_a_thread_sleeps_in_new_code() -> Result<()> {
+    let case = Case::named("thread-asleep-inside-function")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    answers(&mut target, "now", "0")?;
+    let old = Picture::take(&target, &case.production)?;
+    apply(&package, &target, &[])?.expect_code(0)?;
+    answers(&mut target, "sleep", "asleep")?;
+    let (new, new_maps) = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
+    for what in ["fix", "--everything"] {
+        let busy = run(ulp_apply()?.args(["revert", what, "--wait", "300ms", "--pid"]).arg(target.pid().to_string()))?;
+        ensure_that!(busy.expect_code(4)?.stderr.contains("wait_here"), "nobody is named\n{}", busy.report());
+        ensure_that!(new == Picture::take(&target, &case.production)?, "busy, and yet code has changed");
+        ensure_that!(new_maps == target.lasting_maps()?, "busy, and yet memory has changed");
+        answers(&mut target, "now", "7")?;
+        run(ulp_apply()?.args(["verify", "--pid"]).arg(target.pid().to_string()))?.expect_code(0)?;
+    }
+    // Who waits gets it as soon as the thread leaves, which it does in the new code.
+    let mut command = ulp_apply()?;
+    command.args(["revert", "fix", "--wait", "20s", "--pid"]).arg(target.pid().to_string());
+    let waiting = std::thread::spawn(move || run(&mut command));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure_that!(!waiting.is_finished(), "the revert did not wait");
+    answers(&mut target, "wake", "awake")?;
+    waiting.join().expect("the thread does not panic")?.expect_code(0)?;
+    answers(&mut target, "now", "0")?;
+    ensure_that!(old == Picture::take(&target, &case.production)?, "the code is not as it was");
+    // The thread's stack came in between, and stays with the C library.
+    let gone: Vec<_> = new_maps.difference(&target.lasting_maps()?).cloned().collect();
+    ensure_that!(gone.iter().any(|m| m.rights.contains('x')), "the new code stays mapped; gone is {gone:x?}");
+    Ok(())
+}
+
 #[test]
 fn binary_deleted_on_disk() -> Result<()> {
     let case = Case::life("two-functions")?;

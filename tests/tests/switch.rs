@@ -36,3 +36,22 @@ fn sixteen_functions_in_three_files_are_never_mixed() -> Result<()> {
     println!("{{\"test\":\"sixteen-functions\",\"cycles\":{},\"mixtures\":0}}", cycles());
     Ok(())
 }
+
+/// A package for three files, in a process that has loaded two of them so far: it is all or nothing.
+#[test]
+fn several_files_of_which_one_is_missing() -> Result<()> {
+    let case = Case::life("ring")?;
+    let package = case.build_package()?;
+    let mut target = case.start()?;
+    let pid = target.pid().to_string();
+    let maps = target.lasting_maps()?;
+    let refused = run(ulp_apply()?.arg(&package).args(["--wait", "20s", "--pid", &pid]))?;
+    ensure_that!(refused.expect_code(5)?.stderr.contains("libplugin.so"), "{}", refused.report());
+    ensure_that!(maps == target.lasting_maps()?, "refused, and yet memory is left");
+    let answer = target.ask("start")?;
+    ensure_that!(answer == "mixtures 0 version 1", "refused: {answer}");
+    run(ulp_apply()?.arg(&package).args(["--wait", "20s", "--pid", &pid]))?.expect_code(0)?;
+    let answer = target.ask("check")?;
+    ensure_that!(answer == "mixtures 0 version 2", "applied: {answer}");
+    target.check_alive()
+}
