@@ -30,8 +30,8 @@ have() {
     fi
 }
 
-# started_for DIRECTORY: what has to stand in front of a server's own files.
-started_for() {
+# place_for SERVER: sets RUN, an empty directory for its files, and PORT.
+place_for() {
     RUN=$WORK/run-$1; PORT=$(free_port)
     rm -rf "$RUN"; mkdir -p "$RUN"
 }
@@ -43,7 +43,7 @@ cycle() { # KIND PATCH PIDS
 
 redis() {
     need redis-tools
-    have redis-errreply; started_for redis
+    have redis-errreply; place_for redis
     "$T/live/redis-server" --port "$PORT" --bind 127.0.0.1 --dir "$RUN" --save '' --appendonly no >>"$LOG" 2>&1 &
     local pid=$!; STARTED+=("$pid")
     wait_for_port "$PORT"
@@ -52,7 +52,7 @@ redis() {
 
 nginx() {
     need wrk libpcre2-dev libssl-dev zlib1g-dev
-    have nginx-rewrite-args; started_for nginx
+    have nginx-rewrite-args; place_for nginx
     sed "s#RUN#$RUN#g; s#PORT#$PORT#" "$CASES/nginx-rewrite-args/nginx.conf" >"$RUN/nginx.conf"
     "$T/live/nginx" -p "$RUN" -c "$RUN/nginx.conf" >>"$LOG" 2>&1 &
     local pid=$! workers; STARTED+=("$pid")
