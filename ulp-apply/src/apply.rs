@@ -74,7 +74,7 @@ pub fn load<'p>(
         let filled = process.remote(limits.max_stop, |remote| fill(remote, &plan, &begun)).and_then(|filled| filled);
         let Err(e) = filled else { return Ok(Loaded { process, plan }) };
         take_back(process, &plan, begun.into_inner(), limits);
-        if e.kind() != ErrorKind::Busy || Instant::now() >= give_up {
+        if !e.may_pass() || Instant::now() >= give_up {
             return Err(e);
         }
         log::debug!("pid {}: {e}; trying again", process.pid());

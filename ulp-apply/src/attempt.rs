@@ -5,9 +5,7 @@
 
 use crate::error::{Class, Error, Result};
 use crate::places::Places;
-use crate::process::{
-    BusyThread, Check, Error as ProcessError, ErrorKind, Process, Pulse, Quiet, Remote, SHOWN, Timings, Why,
-};
+use crate::process::{BusyThread, Check, Error as ProcessError, Process, Pulse, Quiet, Remote, SHOWN, Timings, Why};
 use std::time::{Duration, Instant};
 
 /// How long things may take.
@@ -41,7 +39,7 @@ pub fn when_quiet<R: Send>(
         let next_stop = Instant::now() + distance;
         let threads = match process.stop(limits.max_stop, check, |quiet| act(quiet)) {
             Ok((done, timings)) => return done.map(|r| (r, Timings { attempts, ..timings })),
-            Err(e) if e.kind() != ErrorKind::Busy || Instant::now() >= give_up => return Err(busy(process, e, limits)),
+            Err(e) if !e.may_pass() || Instant::now() >= give_up => return Err(busy(process, e, limits)),
             // Whoever is in a function that never returns is not waited for.
             Err(e @ ProcessError::Busy { .. }) if for_ever(&e) => return Err(busy(process, e, limits)),
             Err(ProcessError::Busy { threads, .. }) => threads,
@@ -69,7 +67,7 @@ pub fn borrow<R: Send>(
     let mut pause = FIRST_LOOK;
     loop {
         match process.remote(limits.max_stop, |remote| act(remote)).and_then(|done| done) {
-            Err(e) if e.kind() == ErrorKind::Busy && Instant::now() < give_up => {
+            Err(e) if e.may_pass() && Instant::now() < give_up => {
                 log::debug!("pid {}: {e}; trying again", process.pid());
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_LOOK);
@@ -126,7 +124,7 @@ fn until_out(
         }
         let still = match process.look_again(limits.max_stop, check, &moved) {
             // Some could not be stopped in time; they are looked at again later.
-            Err(e) if e.kind() == ErrorKind::Busy && !late => {
+            Err(e) if e.may_pass() && !late => {
                 log::debug!("pid {}: {e}; looking again", process.pid());
                 moved.clone()
             }

@@ -204,6 +204,11 @@ impl Error {
         matches!(self, Self::Call { call: "mmap", source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
     }
 
+    /// Whether another attempt on the same memory may succeed: a program that was started in its place never is the one meant.
+    pub fn may_pass(&self) -> bool {
+        self.kind() == ErrorKind::Busy && !matches!(self, Self::Execed { .. })
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoProcess { .. } | Self::IsThread { .. } | Self::Zombie { .. } | Self::Gone { .. } => {
