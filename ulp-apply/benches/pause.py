@@ -6,6 +6,7 @@ usage: ulp-apply/benches/pause.py [--runs N] [--threads 1,1000] [--bin DIR] [--t
 
 Needs the measuring programs pausemeter and floor (their sources: --tools, default ../shared/tools) and root, for the
 real-time priorities that keep the scheduler out of the figures. Prints one row per target and thread count:
+  floor  phased: sleeping threads first, as ulp-apply does; batch: all at once, the shortest hold
   gap    the longest time during which the running thread of the target did not run, over apply or revert, in us
   hold   from the first interrupt to the last resumed thread, as the patcher itself measured it, in us
   EINTR  calls that returned early or with EINTR in any parked thread, added up over all runs: must be 0
@@ -114,7 +115,7 @@ def main():
         sys.exit(f"pause.py: no measuring programs in {o.tools}; name their folder with --tools")
     with tempfile.TemporaryDirectory() as work:
         run("make", "-C", o.tools, f"OUT={work}/tools", "CC=gcc")
-        floor = [os.path.join(work, "tools", "floor"), "--stop", "phased", "--fix-eintr", "--pid", "PID"]
+        floor = [os.path.join(work, "tools", "floor"), "--stacks", "batch", "--fix-eintr", "--pid", "PID", "--stop"]
         print("| patcher, target | parked threads | gap us (min-max) | hold us | EINTR | wall ms |\n|---|---|---|---|---|---|")
         for kind, flags in (("PIE", "-fPIE -pie"), ("non-PIE", "-fno-pie -no-pie")):
             program, package = make_patch(work, o.tools, o.bin, flags)
@@ -122,7 +123,9 @@ def main():
             verbs = [[ours, "apply", package, "--pid", "PID", "--json", "--max-stop", "500ms"],
                      [ours, "revert", package, "--pid", "PID", "--json", "--max-stop", "500ms"]]
             for n in [int(x) for x in o.threads.split(",")]:
-                row(f"floor, {kind}", n, measure(program, n, o.runs, [floor], lambda r: r["pause_us"]))
+                for stop in ("phased", "batch"):
+                    figures = measure(program, n, o.runs, [floor + [stop]], lambda r: r["pause_us"])
+                    row(f"floor {stop}, {kind}", n, figures)
                 row(f"ulp-apply, {kind}", n, measure(program, n, o.runs, verbs, lambda r: r["results"][0]["stop"]["hold_us"]))
 
 

@@ -14,7 +14,7 @@ use super::quiesce::{Check, Suspect};
 use super::seccomp::{self, CallData, Verdict};
 use super::stop::{look_and_cure, next_report, on_tracer};
 use super::sys::{self, Wait};
-use super::undisturbed::Undisturbed;
+use super::undisturbed::{Undisturbed, end_us_after};
 use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
 use std::marker::PhantomData;
@@ -96,8 +96,9 @@ impl Process {
     /// Borrows one thread for system calls; it goes on undisturbed afterwards. No thread is held longer than `max_stop`.
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
         let stub = self.place_for_stub(max_stop)?;
-        let _undisturbed = Undisturbed::new(max_stop.max(PATIENCE));
+        let _undisturbed = Undisturbed::new();
         on_tracer(self.pid, || {
+            let _end = end_us_after(max_stop.max(PATIENCE));
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
             let mut remote =
                 Remote { process: self, stub, max_stop, give_up, borrowed: None, lost: None, _tracer: PhantomData };

@@ -9,7 +9,7 @@ use super::error::{BusyThread, Error};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
 use super::sys::{self, Wait, event};
-use super::undisturbed::Undisturbed;
+use super::undisturbed::{Undisturbed, end_us_after};
 use super::{Process, RemoteAddr, task};
 use std::collections::HashSet;
 use std::fs::File;
@@ -200,7 +200,7 @@ impl Process {
         check: &Check,
         f: impl FnOnce(&Quiet<'_>) -> R + Send,
     ) -> Result<(R, Timings), Error> {
-        let _undisturbed = Undisturbed::new(max_stop);
+        let _undisturbed = Undisturbed::new();
         on_tracer(self.pid, || {
             let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
@@ -208,6 +208,9 @@ impl Process {
             // Opened before anything is held. They are the memory's: it is no matter whether the thread lives on.
             let files = Files::open(self)?;
             let live = Some(&files.maps).filter(|f| sys::can_query_mappings(f.as_fd()));
+            // From here on before all ordinary threads: where dozens want the processors, each slice of time is waited for.
+            sys::hurry(true);
+            let _end = end_us_after(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             crowd.seize_all()?;
             // Who was born of a thread that we did not trace yet is seen now; later births show themselves.
@@ -239,10 +242,12 @@ impl Process {
     /// Looks again at threads that were busy, and only at them: every stop makes timed waits start over, so clean
     /// threads are left alone. Returns those that are still busy, or could not be stopped.
     pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
-        let _undisturbed = Undisturbed::new(max_stop);
+        let _undisturbed = Undisturbed::new();
         on_tracer(self.pid, || {
             let mut scratch = Scratch::new(max_stop);
             let files = Files::open(self)?;
+            sys::hurry(true);
+            let _end = end_us_after(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             for thread in busy {
                 crowd.seize(thread.tid)?;

@@ -11,24 +11,21 @@ use std::time::Duration;
 /// On top of what was asked for. A machine that is merely slow must not be the death of us.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Holds signals back, and the timer armed, until it is dropped. To be made before the tracer, which inherits the signals,
-/// and kept until the tracer has ended.
+/// Holds signals back until it is dropped. To be made before the tracer, which inherits them, and kept until the tracer has
+/// ended.
 pub(super) struct Undisturbed {
     before: Option<SigSet>,
-    _end: Option<DeadMan>,
 }
 
 impl Undisturbed {
-    /// `limit` is what may be held for at most; we are ended when it is left far behind.
-    pub fn new(limit: Duration) -> Self {
+    pub fn new() -> Self {
         use Signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
         // SIGCHLD comes with each stop of a thread. The tracer waits for it; everybody else would be woken for nothing, a
         // thousand times for a thousand threads.
         let waiting = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGCHLD];
         let waiting: SigSet = waiting.into_iter().collect();
-        // Both are for the worst case only, so their failure is no reason to refuse the work.
-        let before = waiting.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
-        Self { before, _end: sys::end_us_in(limit.saturating_mul(10).saturating_add(GRACE)) }
+        // For the worst case only, so its failure is no reason to refuse the work.
+        Self { before: waiting.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok() }
     }
 }
 
@@ -38,4 +35,10 @@ impl Drop for Undisturbed {
             let _ = before.thread_set_mask();
         }
     }
+}
+
+/// Ends us when what may be held for `limit` at most is not let go long after that. To be made by the tracer before it seizes the
+/// first thread: the time until then, and until the end of the tracer is noticed, is nobody's, and on a busy machine it is long.
+pub(super) fn end_us_after(limit: Duration) -> Option<DeadMan> {
+    sys::end_us_in(limit.saturating_mul(10).saturating_add(GRACE))
 }
