@@ -6,6 +6,7 @@ use std::path::Path;
 use ulp_tests::case::{Case, Picture, listed};
 use ulp_tests::ensure_that;
 use ulp_tests::process::Running;
+use ulp_tests::survivor::long;
 use ulp_tests::tools::{Ran, run, ulp_apply};
 
 fn apply(package: &Path, target: &Running, more: &[&str]) -> Result<Ran> {
@@ -143,7 +144,7 @@ fn functions_and_their_data_switch_together() -> Result<()> {
     answers(&mut target, "start", "mixtures 0 versions 1 1 1 1")?;
     let (old, maps) = (Picture::take(&target, &case.production)?, target.lasting_maps()?);
     let mut kept = None;
-    for _ in 0..if std::env::var_os("ULP_LONG").is_some() { 2000 } else { 50 } {
+    for _ in 0..if long() { 2000 } else { 50 } {
         apply(&package, &target, &[])?.expect_code(0)?;
         answers(&mut target, "check", "mixtures 0 versions 2 2 2 2")?;
         revert("fix", &target)?.expect_code(0)?;

@@ -183,11 +183,12 @@ impl Image {
 
     /// Whether the record is still the same. The commit word is not part of it.
     pub fn is_still(&self, memory: &dyn Memory) -> Result<bool> {
-        let mut now = memory::bytes(memory, self.entry.at, self.bytes.len() as u64)?;
+        let mut now = memory::bytes(memory, self.entry.at, self.bytes.len() as u64).unwrap_or_default();
         if let Some(commit) = now.get_mut(COMMIT_AT as usize..COMMIT_AT as usize + 4) {
             commit.fill(0);
         }
-        // The same record may be written in other words, by another version of this program.
+        // Where the bytes differ or cannot be read, the long way says what that means: the same record may be written in other
+        // words, by another version of this program, and where a page went away there is none any more.
         Ok(now == self.bytes || decode(memory, self.entry.at)?.as_ref() == Some(&self.entry))
     }
 }
@@ -627,6 +628,8 @@ mod tests {
             assert_eq!(is_still(changed), (40..44).contains(&byte), "byte {byte}");
         }
         assert!(!is_still(vec![0; 4096]));
+        // Memory that went away has no record any more, which is a change and no failure.
+        assert!(matches!(image.is_still(&Pieces::default()), Ok(false)));
     }
 
     #[test]

@@ -82,8 +82,8 @@ pub fn to_put_back(snapshot: &Snapshot<'_>, record: &Record) -> Result<Record> {
     Ok(record.only(|target| !old.next().unwrap_or(false) && claim::is_loaded(&snapshot.modules, target)))
 }
 
-/// Under the stop, after the registry was compared: the record says what is going on, the old bytes go back, the record says it is done. `loaded` is the part
-/// of the record whose files are still there. Without a state to end in it stays one that is being reverted: whether
+/// Under the stop, after the registry was compared: the record says what is going on, the old bytes go back, the record says
+/// it is done. `loaded` is the part of the record whose files are still there. Without a state to end in it stays one that is being reverted: whether
 /// anything but an entry leads to the patch's memory is asked before that is given back, and if we die the next ulp-apply asks.
 pub fn put_back(
     process: &Process,
@@ -263,9 +263,9 @@ fn complete(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(
         for_ever: false,
     });
     let check = snapshot.check(suspects.collect())?;
+    let image = Image::of(entry.clone())?;
     when_quiet(process, &check, limits, |quiet| {
-        let now = registry::decode(process, entry.at)?;
-        if now.as_ref() != Some(entry) || entry.record.live(process)? != (Live::Gated { new: true }) {
+        if !image.is_still(process)? || entry.record.live(process)? != (Live::Gated { new: true }) {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
         if let Done::ThroughGates(e) = switch::all(&Stopped { process, quiet }, &entry.record, Bytes::Jump)? {
@@ -293,9 +293,9 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
     let own = own_memory(snapshot, entry);
     search::kernel(process, &areas, limits)?;
     let check = snapshot.check(suspects)?;
+    let image = Image::of(entry.clone())?;
     let ((), timings) = when_quiet(process, &check, limits, |quiet| {
-        let now = registry::decode(process, entry.at)?;
-        if now.as_ref() != Some(entry) {
+        if !image.is_still(process)? {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
         claim::nothing_leads_in(process, entry)?;

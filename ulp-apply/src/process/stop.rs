@@ -8,7 +8,7 @@
 use super::error::{BusyThread, Error};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
-use super::sys::{self, Wait, event};
+use super::sys::{self, DeadMan, Wait, event};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::{Process, RemoteAddr, task};
 use std::collections::HashSet;
@@ -208,9 +208,6 @@ impl Process {
             // Opened before anything is held. They are the memory's: it is no matter whether the thread lives on.
             let files = Files::open(self)?;
             let live = Some(&files.maps).filter(|f| sys::can_query_mappings(f.as_fd()));
-            // From here on before all ordinary threads: where dozens want the processors, each slice of time is waited for.
-            sys::hurry(true);
-            let _end = end_us_after(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             crowd.seize_all()?;
             // Who was born of a thread that we did not trace yet is seen now; later births show themselves.
@@ -246,8 +243,6 @@ impl Process {
         on_tracer(self.pid, || {
             let mut scratch = Scratch::new(max_stop);
             let files = Files::open(self)?;
-            sys::hurry(true);
-            let _end = end_us_after(max_stop);
             let mut crowd = Crowd::new(self, max_stop);
             for thread in busy {
                 crowd.seize(thread.tid)?;
@@ -328,6 +323,8 @@ struct Crowd<'a> {
     /// Children of a fork during the stop.
     children: Vec<i32>,
     timings: Timings,
+    /// Ends us when all this is not let go of in time; outlives the letting go.
+    _end: Option<DeadMan>,
 }
 
 impl Drop for Crowd<'_> {
@@ -337,7 +334,10 @@ impl Drop for Crowd<'_> {
 }
 
 impl<'a> Crowd<'a> {
+    /// To be made before the first thread is seized. From here on we stand before all ordinary threads, until all are let go:
+    /// where dozens want the processors, each slice of time is waited for.
     fn new(process: &'a Process, limit: Duration) -> Self {
+        sys::hurry(true);
         let now = Instant::now();
         Self {
             process,
@@ -355,6 +355,7 @@ impl<'a> Crowd<'a> {
             runners_began: now,
             children: Vec::new(),
             timings: Timings::default(),
+            _end: end_us_after(limit),
         }
     }
 

@@ -265,6 +265,13 @@ pub fn take_note_of_end(tid: i32) {
     }
 }
 
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(i32::try_from(time.subsec_nanos()).unwrap_or(0)),
+    }
+}
+
 /// Ends this process in `limit` from now, as `kill -9` does, unless what is returned was dropped before.
 pub fn end_us_in(limit: Duration) -> Option<DeadMan> {
     let mut timer = std::ptr::null_mut();
@@ -277,11 +284,7 @@ pub fn end_us_in(limit: Duration) -> Option<DeadMan> {
         return None;
     }
     let armed = DeadMan(timer);
-    let value = libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(i32::try_from(limit.subsec_nanos()).unwrap_or(0)),
-    };
-    let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    let once = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(limit) };
     // SAFETY: the timer was made above, and `once` is a live local which the kernel reads.
     (unsafe { libc::timer_settime(armed.0, 0, &raw const once, std::ptr::null_mut()) } == 0).then_some(armed)
 }
@@ -300,10 +303,7 @@ impl Drop for DeadMan {
 /// Waits until a thread that we trace may have something to report, for `limit` at most. Its report comes with a SIGCHLD, which
 /// has to be blocked; where it is not, or where it is ignored, this is a sleep.
 pub fn await_child(limit: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(i32::try_from(limit.subsec_nanos()).unwrap_or(0)),
-    };
+    let timeout = timespec(limit);
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `set` is a live local which sigemptyset fills before anything reads it; nothing but the set and the timeout,
     // a live local too, is read, and no information is asked for.
