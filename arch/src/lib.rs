@@ -59,6 +59,26 @@ pub struct Stub {
     pub bytes: Vec<u8>,
 }
 
+/// Words of which some bits have one value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// The bits that matter.
+    pub mask: u64,
+    /// Their value.
+    pub value: u64,
+}
+
+impl Mark {
+    /// No word at all.
+    pub const NEVER: Self = Self { mask: 0, value: 1 };
+
+    /// Whether it is such a word.
+    #[inline]
+    pub fn is(self, word: u64) -> bool {
+        word & self.mask == self.value
+    }
+}
+
 /// Relocation types with which the dynamic loader fills slots (`r_type` of `Elf64_Rela`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotRelocations {
@@ -339,6 +359,21 @@ pub trait Arch: Sync + fmt::Debug {
     fn dwarf_sp(&self) -> u16;
     /// DWARF number of the return address column.
     fn dwarf_ra(&self) -> u16;
+
+    // ---- signal handlers ----
+    /// The *mark*: a word by which a context is recognised that the kernel saved for a signal handler.
+    fn signal_mark(&self) -> Mark {
+        Mark::NEVER
+    }
+    /// Bytes from the mark to the saved value of DWARF register `dwarf`; the return address column's is where the thread
+    /// was interrupted.
+    fn saved_by_signal(&self, _dwarf: u16) -> Option<i64> {
+        None
+    }
+    /// When `code` is what a handler returns to in order to end: bytes from the stack pointer there to the mark.
+    fn signal_trampoline(&self, _code: &[u8]) -> Option<u64> {
+        None
+    }
 
     // ---- system calls in the target ----
     /// The number of a system call.

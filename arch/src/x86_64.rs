@@ -5,11 +5,12 @@
 
 mod address;
 mod gate;
+mod signal;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, PcRelative, Range,
-    Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, Mark, PcRelative,
+    Range, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, GasFormatter, Instruction, Mnemonic, OpKind};
 
@@ -363,6 +364,15 @@ impl Arch for X86_64 {
         16
     }
 
+    fn signal_mark(&self) -> Mark {
+        signal::MARK
+    }
+    fn saved_by_signal(&self, dwarf: u16) -> Option<i64> {
+        signal::saved(dwarf)
+    }
+    fn signal_trampoline(&self, code: &[u8]) -> Option<u64> {
+        signal::trampoline(code)
+    }
     fn call_number(&self, call: Call) -> u64 {
         match call {
             Call::Mmap => 9,

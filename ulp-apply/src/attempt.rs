@@ -6,6 +6,7 @@
 use crate::error::{Class, Error, Result};
 use crate::places::Places;
 use crate::process::{BusyThread, Check, Error as ProcessError, Process, Pulse, Quiet, Remote, SHOWN, Timings, Why};
+use crate::report::Blocker;
 use std::time::{Duration, Instant};
 
 /// How long things may take.
@@ -42,7 +43,10 @@ pub fn when_quiet<R: Send>(
             Err(e) if !e.may_pass() || Instant::now() >= give_up => return Err(busy(process, e, limits)),
             // Whoever is in a function that never returns is not waited for.
             Err(e @ ProcessError::Busy { .. }) if for_ever(&e) => return Err(busy(process, e, limits)),
-            Err(ProcessError::Busy { threads, .. }) => threads,
+            Err(ProcessError::Busy { threads, .. }) => {
+                check.learn(process, &threads);
+                threads
+            }
             Err(other) => {
                 log::debug!("pid {}: {other}; trying again", process.pid());
                 Vec::new()
@@ -142,8 +146,20 @@ fn until_out(
     Ok(())
 }
 
-/// One thread in the way: where it is, in the source where that is known, and who called the function.
-pub fn blocker(thread: &BusyThread, places: &mut Places<'_>) -> String {
+/// One thread in the way, seen once: where it is, in the source where that is known, and who called the function.
+pub fn blocker(thread: &BusyThread, places: &mut Places<'_>) -> Blocker {
+    Blocker {
+        what: in_words(thread, places),
+        tid: Some(thread.tid),
+        comm: Some(thread.comm.clone()),
+        function: Some(thread.function.clone()),
+        address: Some(thread.address.to_string()),
+        seen: 1,
+        of: 1,
+    }
+}
+
+fn in_words(thread: &BusyThread, places: &mut Places<'_>) -> String {
     let mut text = thread.to_string();
     let inside = !matches!(thread.why, Why::UnknownStack | Why::Uprobe(_));
     if let Some(place) = places.name(thread.address, !matches!(thread.why, Why::Running)).filter(|_| inside) {
@@ -162,14 +178,16 @@ fn busy(process: &Process, error: ProcessError, limits: &Limits) -> Error {
     match &error {
         ProcessError::Busy { pid, threads } => {
             let mut places = Places::new(process);
-            let shown: Vec<String> = threads.iter().take(SHOWN).map(|t| blocker(t, &mut places)).collect();
+            let blockers: Vec<Blocker> = threads.iter().map(|t| blocker(t, &mut places)).collect();
+            let shown: Vec<&str> = blockers.iter().take(SHOWN).map(|b| b.what.as_str()).collect();
             let ever = threads.iter().find(|t| t.for_ever).map(|t| {
                 format!("{} never returns, so waiting is of no use: restart the program with the fix", t.function)
             });
             let longer = ever.unwrap_or(longer);
             let more = threads.len().saturating_sub(shown.len());
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            Error::busy(format!("process {pid} is busy: {}{more}", shown.join("; ")), longer)
+            let message = format!("process {pid} is busy: {}{more}", shown.join("; "));
+            Error { blockers, ..Error::busy(message, longer) }
         }
         _ => {
             let mut error = Error::from(error);

@@ -3,6 +3,7 @@
 //! decides the exit code, and, for refusals that people look up, a stable code. Whoever returns one has left the
 //! process as it was; the few places where that is not so say it in the message.
 
+use crate::report::Blocker;
 use std::fmt;
 
 /// Classes of error; each is one exit code (docs/design.md).
@@ -51,11 +52,13 @@ pub struct Error {
     pub message: String,
     /// What to do next; may be empty.
     pub advice: String,
+    /// Who was in the way, when that is what happened.
+    pub blockers: Vec<Blocker>,
 }
 
 impl Error {
     pub fn new(class: Class, message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { class, code: None, message: message.into(), advice: advice.into() }
+        Self { class, code: None, message: message.into(), advice: advice.into(), blockers: Vec::new() }
     }
     pub fn refused(message: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::new(Class::Refused, message, advice)

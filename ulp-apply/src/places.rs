@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Names code addresses for people: function and source line, from the symbols and debug information of the file on disk,
-//! when that is the one that is loaded. Only reports need it, so whatever cannot be found is left out.
+//! Names code addresses for people: function and source line, from the symbols and debug information of the files on disk that
+//! belong to what is loaded. Only reports need it, so whatever cannot be found is left out.
 
 use crate::process::{Module, Process};
 use addr2line::Loader;
-use object::{Object as _, ReadCache};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use ulp_arch::RemoteAddr;
 
 /// The files of a process, opened as they are needed.
 pub struct Places<'p> {
     process: &'p Process,
     modules: Vec<Module>,
-    files: BTreeMap<u64, Option<Loader>>,
+    files: BTreeMap<u64, Vec<Loader>>,
 }
 
 impl<'p> Places<'p> {
@@ -28,9 +26,10 @@ impl<'p> Places<'p> {
         let module = self.modules.iter().find(|m| m.range.0 <= probe && probe < m.range.1)?;
         let link = module.bias.link(probe).0;
         let process = self.process;
-        let file = self.files.entry(module.bias.0).or_insert_with(|| open(process, module)).as_ref();
-        let symbol = file.and_then(|file| file.find_symbol(link));
-        let line = file.and_then(|file| file.find_location(link).ok().flatten());
+        let open = || process.files_of(module).into_iter().filter_map(|path| Loader::new(path).ok()).collect();
+        let files = self.files.entry(module.bias.0).or_insert_with(open);
+        let symbol = files.iter().find_map(|file| file.find_symbol(link));
+        let line = files.iter().find_map(|file| file.find_location(link).ok().flatten());
         let line = line.and_then(|l| Some(format!("{}:{}", l.file?.rsplit('/').next()?, l.line?)));
         let inside = module.name.rsplit('/').next().unwrap_or("?");
         Some(match (symbol, line) {
@@ -40,19 +39,4 @@ impl<'p> Places<'p> {
             (None, None) => format!("{inside}+{link:#x}"),
         })
     }
-}
-
-/// The file that a module was loaded from, if it is still the same.
-fn open(process: &Process, module: &Module) -> Option<Loader> {
-    let pid = process.pid();
-    let root = PathBuf::from(format!("/proc/{pid}/root{}", module.name));
-    let exe = PathBuf::from(format!("/proc/{pid}/exe"));
-    let same = |path: &PathBuf| {
-        let file = std::fs::File::open(path).ok()?;
-        let cache = ReadCache::new(file);
-        let elf = object::File::parse(&cache).ok()?;
-        let build_id = elf.build_id().ok().flatten().map(ulp_format::hex::encode);
-        (build_id.is_some() && build_id == module.build_id).then_some(())
-    };
-    [root, exe].into_iter().find(|path| same(path).is_some()).and_then(|path| Loader::new(path).ok())
 }

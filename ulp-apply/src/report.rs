@@ -35,19 +35,33 @@ pub struct Outcome {
     /// Bytes of memory that the patch has, or would have, in the process.
     pub memory: u64,
     pub stop: Option<Stop>,
-    /// A dry run only: who was in the way when it looked.
+    /// Who was in the way: of a dry run in any of its looks, of a busy process in the last one.
     pub blockers: Vec<Blocker>,
     pub warnings: Vec<String>,
     pub error: Option<Problem>,
 }
 
 /// A thread that an apply would have to wait for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blocker {
+    /// For people.
     pub what: String,
+    /// Its number and name; null where it is no thread.
+    pub tid: Option<i32>,
+    pub comm: Option<String>,
+    /// The function that it is, or may be, inside of, and the code address that says so.
+    pub function: Option<String>,
+    pub address: Option<String>,
     /// In how many of how many looks it was in the way.
     pub seen: u32,
     pub of: u32,
+}
+
+impl Blocker {
+    /// Nobody in particular: the process could not be stopped.
+    pub fn of_process(what: String) -> Self {
+        Self { what, tid: None, comm: None, function: None, address: None, seen: 1, of: 1 }
+    }
 }
 
 /// How it ended.
@@ -157,7 +171,7 @@ impl Outcome {
     }
 
     pub fn error(error: &Error) -> Self {
-        Self { error: Some(error.into()), ..Self::new(Status::Error) }
+        Self { error: Some(error.into()), blockers: error.blockers.clone(), ..Self::new(Status::Error) }
     }
 
     /// The one line of a success.

@@ -8,7 +8,7 @@ use crate::corefile::CoreFile;
 use crate::error::{Error, Result};
 use crate::places::Places;
 use crate::plan::{Verdict, matches_any, verify};
-use crate::process::{Check, ErrorKind, Process};
+use crate::process::{Check, Error as ProcessError, ErrorKind, Process};
 use crate::registry::{self, State};
 use crate::report::{Blocker, Listed, Outcome, Patched, Status};
 use crate::revert::{self, Memory};
@@ -49,23 +49,23 @@ fn sample(process: &Process, check: &Check, limits: &Limits) -> Result<Vec<Block
     /// As far apart as the attempts of an apply: each stop makes some timed waits begin anew.
     const DISTANCE: Duration = Duration::from_millis(350);
     let mut places = Places::new(process);
-    let mut seen: BTreeMap<String, Blocker> = BTreeMap::new();
+    let mut seen: BTreeMap<_, Blocker> = BTreeMap::new();
     for n in 0..SAMPLES {
         if n > 0 {
             std::thread::sleep(DISTANCE);
         }
-        let found = match process.stop(limits.max_stop, check, |_| ()) {
+        let found: Vec<Blocker> = match process.stop(limits.max_stop, check, |_| ()) {
             Ok(_) => continue,
-            Err(crate::process::Error::Busy { threads, .. }) => {
-                threads.iter().map(|t| (format!("{} {}", t.tid, t.function), blocker(t, &mut places))).collect()
+            Err(ProcessError::Busy { threads, .. }) => {
+                check.learn(process, &threads);
+                threads.iter().map(|t| blocker(t, &mut places)).collect()
             }
-            Err(e) if e.kind() == ErrorKind::Busy => vec![(String::from("the process"), e.to_string())],
+            Err(e) if e.kind() == ErrorKind::Busy => vec![Blocker::of_process(e.to_string())],
             Err(e) => return Err(e.into()),
         };
-        let found: Vec<(String, String)> = found;
-        for (key, what) in found {
-            let new = Blocker { what, seen: 0, of: SAMPLES };
-            seen.entry(key).or_insert(new).seen += 1;
+        for one in found {
+            let new = Blocker { seen: 0, of: SAMPLES, ..one };
+            seen.entry((new.tid, new.function.clone())).or_insert(new).seen += 1;
         }
     }
     Ok(seen.into_values().collect())

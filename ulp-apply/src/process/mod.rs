@@ -13,6 +13,7 @@
 
 mod cgroup;
 mod error;
+mod files;
 mod kept;
 mod maps;
 mod module;
@@ -23,6 +24,7 @@ mod seccomp;
 mod step;
 mod stop;
 mod sys;
+mod tables;
 mod task;
 mod undisturbed;
 mod unwind;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Is a stopped thread inside given code? Registers and every word of its stacks are looked at; whatever *could* be a
 //! return address into the code is a suspicion, and only precise unwinding clears one. Unknown counts as inside.
+//!
+//! A thread's frames lie above its stack pointer, except when a signal handler runs on a stack of its own: what it
+//! interrupted may be anywhere, even below it, when that stack is an array in some frame. So the contexts that the kernel
+//! saves for handlers are looked for too, and the stacks that they lead to are looked at likewise.
 
 use super::error::{BusyThread, Error, Why};
 use super::maps::Maps;
@@ -10,6 +14,7 @@ use super::{Process, RemoteAddr, sys, task};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Instant;
+use ulp_arch::Mark;
 
 /// Bytes of stack read at once.
 const BUFFER: usize = 1 << 20;
@@ -21,6 +26,8 @@ const MAX_NAMED: usize = 16;
 const MAX_RANGES: usize = 1024;
 /// More suspicions than these on one stack say no more than these.
 const MAX_SUSPICIONS: usize = 1024;
+/// More handlers than these, each interrupted by the next, are none that were called.
+const MAX_CONTEXTS: usize = 64;
 const PAGE: u64 = 4096;
 
 /// Code that is about to change.
@@ -84,7 +91,7 @@ impl Check {
             return Ok(Vec::new());
         }
         let mut busy = Vec::new();
-        let mut regions = Vec::new();
+        let mut looked: Vec<Stack> = Vec::new();
         for thread in threads {
             let arch = process.arch();
             let pc = arch.pc(&thread.regs);
@@ -95,8 +102,8 @@ impl Check {
                 busy.push(found);
                 continue;
             }
-            match stacks.regions(process, thread)? {
-                Some(list) => regions.extend(list.into_iter().map(|(at, len)| Region { thread: thread.tid, at, len })),
+            match stacks.of(process, thread)? {
+                Some(list) => looked.extend(list),
                 None => {
                     let sp = arch.sp(&thread.regs);
                     busy.push(busy_thread(thread.tid, "an unknown place", sp, Why::UnknownStack));
@@ -106,36 +113,64 @@ impl Check {
         if !busy.is_empty() {
             return Ok(busy);
         }
-        let found = self.scan(&regions, stacks.uprobes(), scratch, deadline)?;
-        let mut chain: Option<(i32, Chain)> = None;
-        for hit in found {
+        let mut chains = Chains { unwinder: &self.unwinder, process, deadline, last: None };
+        let mut hits = Vec::new();
+        let mut new: Vec<Stack> = looked.clone();
+        while !new.is_empty() {
+            let found = self.scan(process, &new, stacks.uprobes(), scratch, deadline)?;
+            hits.extend(found.hits);
+            new.clear();
+            for context in found.contexts {
+                let Some(thread) = threads.iter().find(|t| t.tid == context.thread) else { continue };
+                let Some(stack) = stacks.interrupted(process, &context, &looked)? else { continue };
+                // Left behind by a handler that has ended.
+                if chains.of(thread).leaves_out(context.saved(process, process.arch().dwarf_ra())) {
+                    continue;
+                }
+                if looked.iter().filter(|s| s.thread == context.thread).count() > MAX_CONTEXTS {
+                    busy.push(busy_thread(thread.tid, "an unknown place", context.at, Why::UnknownStack));
+                    break;
+                }
+                looked.push(stack.clone());
+                new.push(stack);
+            }
+        }
+        for hit in hits {
             let Some(thread) = threads.iter().find(|t| t.tid == hit.thread) else { continue };
-            if busy.iter().any(|b: &BusyThread| b.tid == hit.thread) {
+            // A frame says more than a word that only looks like one.
+            let known = busy.iter().position(|b| b.tid == hit.thread);
+            if known.and_then(|i| busy.get(i)).is_some_and(|b| !matches!(b.why, Why::StackWord(_))) {
                 continue;
             }
-            let Some(at) = hit.at else {
-                busy.push(busy_thread(hit.thread, "an unknown place", hit.value, Why::UnknownStack));
-                continue;
-            };
-            let chain = match &mut chain {
-                Some((tid, chain)) if *tid == thread.tid => &*chain,
-                other => {
-                    let fresh = self.unwinder.unwind(process, &thread.regs, deadline);
-                    &other.insert((thread.tid, fresh)).1
+            let found = match hit.at {
+                None => busy_thread(hit.thread, "an unknown place", hit.value, Why::UnknownStack),
+                Some(at) => {
+                    let chain = chains.of(thread);
+                    let why = match chain.returns.iter().position(|slot| *slot == at) {
+                        Some(frame) => Why::Frame(frame),
+                        None if chain.clears(at) => continue,
+                        None => Why::StackWord(RemoteAddr(at)),
+                    };
+                    match self.suspect(hit.value) {
+                        Some(suspect) => busy_thread(hit.thread, &suspect.name, hit.value, why),
+                        None => busy_thread(hit.thread, "a probed function", hit.value, Why::Uprobe(RemoteAddr(at))),
+                    }
                 }
             };
-            let why = match chain.returns.iter().position(|slot| *slot == at) {
-                Some(frame) => Why::Frame(frame),
-                None if chain.clears(at) => continue,
-                None => Why::StackWord(RemoteAddr(at)),
-            };
-            let found = match self.suspect(hit.value) {
-                Some(suspect) => busy_thread(hit.thread, &suspect.name, hit.value, why),
-                None => busy_thread(hit.thread, "a probed function", hit.value, Why::Uprobe(RemoteAddr(at))),
-            };
-            busy.push(found);
+            match known.and_then(|i| busy.get_mut(i)) {
+                Some(word) if matches!(found.why, Why::Frame(_)) => *word = found,
+                Some(_) => {}
+                None => busy.push(found),
+            }
         }
         Ok(busy)
+    }
+
+    /// Reads the unwind tables that only files on disk have, when they may clear what is in the way. Nothing may be stopped.
+    pub fn learn(&self, process: &Process, busy: &[BusyThread]) {
+        if busy.iter().any(|b| matches!(b.why, Why::StackWord(_) | Why::Uprobe(_))) {
+            self.unwinder.read_files(process);
+        }
     }
 
     /// Finds out the threads' names, who called the functions that the first of the busy threads are in, and whether they will ever leave them;
@@ -157,22 +192,25 @@ impl Check {
         }
     }
 
-    /// Reads all regions, many at a time, and returns the suspicious words.
+    /// Reads all stacks, many pieces at a time, and returns the suspicious words.
     fn scan(
         &self,
-        regions: &[Region],
+        process: &Process,
+        stacks: &[Stack],
         uprobes: Option<(u64, u64)>,
         scratch: &mut Scratch,
         deadline: Instant,
-    ) -> Result<Vec<Hit>, Error> {
-        let mut hits = Vec::new();
+    ) -> Result<Found, Error> {
+        let mut found = Found::default();
         let mut batch: Vec<Region> = Vec::new();
         let mut bytes = 0;
-        for region in regions {
-            let mut rest = *region;
+        let scanner = Scanner { check: self, uprobes, mark: process.arch().signal_mark() };
+        let regions = stacks.iter().flat_map(|s| s.parts.iter().map(|(at, len)| (s.thread, *at, *len)));
+        for (thread, at, len) in regions {
+            let mut rest = Region { thread, at, len };
             while rest.len > 0 {
                 if bytes == BUFFER || batch.len() == MAX_RANGES {
-                    self.scan_batch(&batch, uprobes, scratch, &mut hits);
+                    scanner.scan(&batch, scratch, &mut found);
                     (bytes, batch) = (0, Vec::new());
                     if Instant::now() >= deadline {
                         return Err(Error::TooLong { limit: scratch.limit });
@@ -185,11 +223,20 @@ impl Check {
                 rest.at = rest.at.saturating_add(len as u64);
             }
         }
-        self.scan_batch(&batch, uprobes, scratch, &mut hits);
-        Ok(hits)
+        scanner.scan(&batch, scratch, &mut found);
+        Ok(found)
     }
+}
 
-    fn scan_batch(&self, batch: &[Region], uprobes: Option<(u64, u64)>, scratch: &mut Scratch, hits: &mut Vec<Hit>) {
+/// What words are looked for.
+struct Scanner<'a> {
+    check: &'a Check,
+    uprobes: Option<(u64, u64)>,
+    mark: Mark,
+}
+
+impl Scanner<'_> {
+    fn scan(&self, batch: &[Region], scratch: &mut Scratch, found: &mut Found) {
         // A thread that is held has the memory. The first one may have ended, and then has none.
         let Some(holder) = batch.first().map(|region| region.thread) else { return };
         let ranges: Vec<_> = batch.iter().map(|r| (r.at, r.len)).collect();
@@ -201,17 +248,20 @@ impl Check {
             from += region.len;
             // One bad range spoils a batch: then each is read by itself, and the bad one is unknown.
             if !whole && !sys::read_ranges(holder, bytes, &[(region.at, region.len)]).is_ok_and(|n| n == region.len) {
-                hits.push(Hit { thread: region.thread, at: None, value: region.at });
+                found.hits.push(Hit { thread: region.thread, at: None, value: region.at });
                 continue;
             }
-            let before = hits.len();
+            let before = found.hits.len();
             let (words, _) = bytes.as_chunks::<8>();
             for (index, word) in words.iter().enumerate() {
                 let value = u64::from_le_bytes(*word);
-                let probed = uprobes.is_some_and(|(from, to)| from <= value && value < to);
-                if (probed || self.suspect(value).is_some()) && hits.len() - before < MAX_SUSPICIONS {
-                    let at = region.at.saturating_add(8 * index as u64);
-                    hits.push(Hit { thread: region.thread, at: Some(at), value });
+                let at = region.at.saturating_add(8 * index as u64);
+                if self.mark.is(value) {
+                    found.contexts.push(Context { thread: region.thread, at });
+                }
+                let probed = self.uprobes.is_some_and(|(from, to)| from <= value && value < to);
+                if (probed || self.check.suspect(value).is_some()) && found.hits.len() - before < MAX_SUSPICIONS {
+                    found.hits.push(Hit { thread: region.thread, at: Some(at), value });
                 }
             }
         }
@@ -240,11 +290,56 @@ struct Region {
     len: usize,
 }
 
+/// Pieces of one stack of a thread that are looked at, or those of its home stack that are there.
+#[derive(Clone, Debug)]
+struct Stack {
+    thread: i32,
+    /// What the pieces stand for: from the lowest byte that may be in use to the mapping's end.
+    whole: (u64, u64),
+    parts: Vec<(u64, usize)>,
+}
+
+/// What a look at stacks has found.
+#[derive(Default)]
+struct Found {
+    hits: Vec<Hit>,
+    contexts: Vec<Context>,
+}
+
 /// A suspicious word; without a place when the region could not be read.
 struct Hit {
     thread: i32,
     at: Option<u64>,
     value: u64,
+}
+
+/// What may be a context that the kernel saved for a signal handler: where its mark stands.
+struct Context {
+    thread: i32,
+    at: u64,
+}
+
+impl Context {
+    /// Where a DWARF register is saved in it; 0 for one that is not.
+    fn saved(&self, process: &Process, dwarf: u16) -> u64 {
+        process.arch().saved_by_signal(dwarf).map_or(0, |offset| self.at.wrapping_add_signed(offset))
+    }
+}
+
+/// The way from a thread's registers to the bottom of its stack; the last one asked for is kept.
+struct Chains<'a> {
+    unwinder: &'a Unwinder,
+    process: &'a Process,
+    deadline: Instant,
+    last: Option<(i32, Chain)>,
+}
+
+impl Chains<'_> {
+    fn of(&mut self, thread: &Held) -> &Chain {
+        let known = self.last.take().filter(|(tid, _)| *tid == thread.tid);
+        let unwind = || (thread.tid, self.unwinder.unwind(self.process, &thread.regs, self.deadline));
+        &self.last.insert(known.unwrap_or_else(unwind)).1
+    }
 }
 
 /// Memory for the stacks, touched before anything is stopped: fresh pages would cost more than the reading.
@@ -294,21 +389,35 @@ impl<'a> Stacks<'a> {
         self.maps.iter().find(|m| m.name == "[uprobes]").map(|m| (m.start, m.end))
     }
 
-    /// The parts of a thread's stacks that may hold frames; `None` when its stack pointer leads nowhere.
-    fn regions(&self, process: &Process, thread: &Held) -> Result<Option<Vec<(u64, usize)>>, Error> {
-        let arch = process.arch();
-        let sp = arch.sp(&thread.regs);
-        let Some((start, end)) = self.mapping(sp)? else { return Ok(None) };
-        let from = sp.saturating_sub(arch.red_zone()).max(start) & !7;
+    /// A thread's stacks that may hold frames; `None` when its stack pointer leads nowhere.
+    fn of(&self, process: &Process, thread: &Held) -> Result<Option<Vec<Stack>>, Error> {
+        let sp = process.arch().sp(&thread.regs);
+        let Some((from, end)) = self.in_use(process, sp)? else { return Ok(None) };
         let Ok(len) = usize::try_from(end.saturating_sub(from)) else { return Ok(None) };
-        let mut regions = vec![(from, len)];
+        let mut stacks = vec![Stack { thread: thread.tid, whole: (from, end), parts: vec![(from, len)] }];
         if let Some((home_start, home_end)) = self.home(process, thread)?
             && !(home_start <= sp && sp < home_end)
         {
             // On an alternate or a coroutine's stack: the frames that were left are in the home stack.
-            regions.extend(self.resident(home_start, home_end));
+            stacks.push(self.resident(thread.tid, home_start, home_end));
         }
-        Ok(Some(regions))
+        Ok(Some(stacks))
+    }
+
+    /// What may be in use of the stack with this stack pointer, if there is memory.
+    fn in_use(&self, process: &Process, sp: u64) -> Result<Option<(u64, u64)>, Error> {
+        let from = |start: u64| sp.saturating_sub(process.arch().red_zone()).max(start) & !7;
+        Ok(self.mapping(sp)?.map(|(start, end)| (from(start), end)))
+    }
+
+    /// The part of a stack that a signal interrupted and that has not been `looked` at; `None` when there is none.
+    fn interrupted(&self, process: &Process, context: &Context, looked: &[Stack]) -> Result<Option<Stack>, Error> {
+        let at = context.saved(process, process.arch().dwarf_sp());
+        let Ok(sp) = process.read_u64(RemoteAddr(at)) else { return Ok(None) };
+        let Some((from, end)) = self.in_use(process, sp)? else { return Ok(None) };
+        let own = looked.iter().filter(|s| s.thread == context.thread && s.whole.0 < end && from < s.whole.1);
+        let end = own.map(|s| s.whole.0).min().unwrap_or(end);
+        Ok((from < end).then(|| self.resident(context.thread, from, end)))
     }
 
     /// The stack a thread was born with: `[stack]` for the first, else the mapping that holds the thread pointer (the C
@@ -324,16 +433,20 @@ impl<'a> Stacks<'a> {
     }
 
     /// The pages that are there (or swapped out): reading the others would only create them.
-    fn resident(&self, start: u64, end: u64) -> Vec<(u64, usize)> {
-        let pages = usize::try_from((end - start) / PAGE).unwrap_or(0);
-        let mut entries = vec![0u8; pages.saturating_mul(8)];
-        let known = self.pagemap.is_some_and(|f| sys::read_at(f, &mut entries, start / PAGE * 8).is_ok());
-        if !known {
-            return vec![(start, usize::try_from(end - start).unwrap_or(usize::MAX))];
-        }
+    fn resident(&self, thread: i32, start: u64, end: u64) -> Stack {
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+        let whole = (start, end);
+        let first = start / PAGE * PAGE;
+        let pages = usize::try_from((end - first).div_ceil(PAGE)).unwrap_or(0);
+        let mut entries = vec![0u8; pages.saturating_mul(8)];
+        if self.pagemap.is_none_or(|f| sys::read_at(f, &mut entries, first / PAGE * 8).is_err()) {
+            let parts = vec![(start, usize::try_from(end - start).unwrap_or(usize::MAX))];
+            return Stack { thread, whole, parts };
+        }
         let (words, _) = entries.as_chunks::<8>();
         let there = words.iter().map(|w| u64::from_le_bytes(*w) & PRESENT_OR_SWAPPED != 0);
-        (0u64..).zip(there).filter(|(_, there)| *there).map(|(n, _)| (start + n * PAGE, PAGE as usize)).collect()
+        let pages = (0u64..).zip(there).filter(|(_, there)| *there).map(|(n, _)| first + n * PAGE);
+        let part = |page: u64| (page.max(start), (page + PAGE).min(end).saturating_sub(page.max(start)) as usize);
+        Stack { thread, whole, parts: pages.map(part).collect() }
     }
 }
