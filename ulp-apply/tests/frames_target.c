@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #ifdef HAS_COROUTINES
 #include <ucontext.h>
@@ -17,15 +18,10 @@
 
 extern char __start_inside_text[], __stop_inside_text[], __start_left_text[], __stop_left_text[];
 
-#ifdef RAW
-/* Around a C library whose code has no tables. */
-static inline __attribute__((always_inline)) long call(long number, long a, long b, long c)
-{
-	__asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-	return number;
-}
-#define read(fd, buffer, size) call(0, fd, (long)(buffer), size)
-#define raise(signal) (int)call(234, getpid(), getpid(), signal) /* tgkill */
+#ifdef OWN_RESTORER
+/* What handlers return to, without a table, as some C libraries have it. */
+__asm__(".text\n\tnop\nown_restorer:\n\tmov $15, %eax\n\tsyscall\n");
+void own_restorer(void);
 #endif
 
 static int never[2]; /* a pipe that never has anything to read */
@@ -88,6 +84,14 @@ static void handle_on(char *stack, void (*handler)(int))
 
 	if (sigaltstack(&alternate, NULL) || sigaction(SIGUSR1, &action, NULL))
 		exit(2);
+#ifdef OWN_RESTORER
+	struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); unsigned long mask; } own = {
+		handler, SA_ONSTACK | 0x04000000 /* SA_RESTORER */, own_restorer, 0
+	};
+
+	if (syscall(SYS_rt_sigaction, SIGUSR1, &own, NULL, sizeof own.mask))
+		exit(2);
+#endif
 }
 
 /* The signal comes while the thread is in here. */

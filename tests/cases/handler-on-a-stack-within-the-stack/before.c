@@ -1,5 +1,4 @@
-// A signal handler runs on an array in an outer frame of the thread it interrupted, above the function: busy, and patched as
-// soon as it leaves (A).
+// A signal handler's stack is an array in a frame above the function that it interrupted: busy, and patched as soon as it leaves (A).
 #include "ask.h"
 
 #include <pthread.h>

@@ -198,7 +198,6 @@ fn is_access(error: &std::io::Error) -> bool {
 }
 
 impl Error {
-    /// What this means to the caller.
     /// Whether something else was mapped meanwhile where memory was to be mapped.
     pub fn place_taken(&self) -> bool {
         matches!(self, Self::Call { call: "mmap", source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
@@ -209,6 +208,7 @@ impl Error {
         self.kind() == ErrorKind::Busy && !matches!(self, Self::Execed { .. })
     }
 
+    /// What this means to the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoProcess { .. } | Self::IsThread { .. } | Self::Zombie { .. } | Self::Gone { .. } => {
