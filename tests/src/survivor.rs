@@ -279,6 +279,8 @@ pub struct Tally {
     pub untidied: usize,
     /// Trials that ended while memory was there and nothing in it yet said whose it was: it stays, and does no harm.
     pub lost: usize,
+    /// Reverts that kept the memory, because something in the program may have pointed there.
+    pub kept: usize,
     /// What the numbers above stand for.
     pub harm: Vec<String>,
 }
@@ -325,9 +327,24 @@ impl Tally {
     }
 
     fn ask_for_harm(&mut self, patient: &mut Patient, at_stop: bool, when: &str) -> Result<()> {
-        let text = patient.running.ask("stat")?;
-        let stat: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-        let number = |name: &str| stat.get(name).and_then(serde_json::Value::as_i64).context(text.clone());
+        /// So long a thread may wait for its turn on a machine with much to do before it counts as one that does nothing.
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let asked = Instant::now();
+        let (mut turns, mut spins) = (0, 0);
+        while turns == 0 || spins == 0 {
+            let text = patient.running.ask("stat")?;
+            let number = |name: &str| -> Result<i64> {
+                let stat: serde_json::Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+                stat.get(name).and_then(serde_json::Value::as_i64).context(text.clone())
+            };
+            (turns, spins) = (turns + number("turns")?, spins + number("spins")?);
+            self.add_up(&text, number, at_stop, when)?;
+            ensure_that!(turns > 0 && spins > 0 || asked.elapsed() < PATIENCE, "nothing was checked: {text}");
+        }
+        Ok(())
+    }
+
+    fn add_up(&mut self, text: &str, number: impl Fn(&str) -> Result<i64>, at_stop: bool, when: &str) -> Result<()> {
         for (name, sum) in [
             ("mixtures", &mut self.mixtures),
             ("registers", &mut self.registers),
@@ -338,10 +355,9 @@ impl Tally {
         ] {
             *sum += number(name)?;
         }
-        ensure_that!(number("turns")? > 0 && number("spins")? > 0, "nothing was checked: {text}");
         for name in ["mixtures", "registers", "errno", "eintr", "other", "stuck"] {
             if number(name)? != 0 && !(at_stop && name == "eintr") {
-                self.note(when, &text);
+                self.note(when, text);
                 break;
             }
         }
@@ -367,7 +383,7 @@ impl Tally {
             "test": name, "tried": self.tried, "hits": self.hits, "deaths": self.deaths, "stopped": self.stopped,
             "mixtures": self.mixtures, "registers": self.registers, "errno": self.errno, "eintr": self.eintr,
             "eintr_at_stop": self.eintr_at_stop, "other": self.other, "stuck": self.stuck, "untidied": self.untidied,
-            "lost": self.lost,
+            "lost": self.lost, "kept": self.kept,
         });
         println!("{line}");
         if !self.harm.is_empty() {

@@ -36,10 +36,24 @@ fn tidy_up(laboratory: &Laboratory, patient: &mut Patient, turn: usize) -> Resul
         let versions = patient.versions()?;
         ensure_that!(versions == laboratory.extent.new_versions(), "the functions are {versions} after the apply");
     }
-    laboratory.run(Verb::Revert, patient)?.expect_code(0)?;
+    let ran = laboratory.run(Verb::Revert, patient)?;
+    say_why_kept("to tidy up", &ran.expect_code(0)?.stderr);
     let versions = patient.versions()?;
     ensure_that!(versions == OLD, "the functions are {versions} after the revert");
     patient.check_as_at_the_start(laboratory)
+}
+
+/// Passes on the warning of a revert that keeps the memory.
+fn say_why_kept(which: &str, stderr: &str) {
+    for line in stderr.lines().filter(|line| line.contains(" stays")) {
+        println!("{which}: {line}");
+    }
+}
+
+/// Whether the patch's memory is listed as kept.
+fn is_kept(patient: &Patient) -> Result<bool> {
+    let ran = run(ulp_apply()?.args(["list", "--pid", &patient.running.pid().to_string()]))?;
+    Ok(ran.expect_code(0)?.stdout.contains("retired (reverted, memory kept)"))
 }
 
 /// Tidies up after one trial or several. False when the program is of no use any more.
@@ -54,6 +68,12 @@ fn tidied(
     match tidy_up(laboratory, patient, turn) {
         Err(e) if nameless && e.is::<Left>() => {
             tally.lost += 1;
+            false
+        }
+        // A revert says so when it keeps the memory; what it does not know of is harm.
+        Err(e) if e.is::<Left>() && is_kept(patient).unwrap_or(false) => {
+            println!("{when}: kept: {e:#}");
+            tally.kept += 1;
             false
         }
         result => tally.tidied(when, result),
@@ -127,12 +147,16 @@ fn killed_after(laboratory: &Laboratory, verb: Verb, patient: &Patient, time: u6
     let mut command = laboratory.command(ulp_apply_in_steps()?, verb, patient);
     command.env("ULP_STEP_LOG", &log);
     let started = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let said = laboratory.case.work().join("random.stderr");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&said)?);
+    let mut child = command.spawn()?;
     let end = started + Duration::from_micros(time);
     std::thread::sleep(end.saturating_duration_since(Instant::now()));
     // It is our child and has not been waited for: the number is still its own.
     child.kill()?;
-    Ok((child.wait()?.code().is_none(), read_log(&log)?))
+    let killed = child.wait()?.code().is_none();
+    say_why_kept(&format!("{verb:?}"), &std::fs::read_to_string(&said)?);
+    Ok((killed, read_log(&log)?))
 }
 
 #[test]
@@ -175,6 +199,7 @@ fn several_files_at_random_times() -> Result<()> {
             unnamed = false;
         }
     }
+    ensure_that!(tally.kept * 50 <= tally.tried, "memory was kept {} times of {}", tally.kept, tally.tried);
     tally.conclude("killed at random times")
 }
 

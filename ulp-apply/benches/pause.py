@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How long a patch stops a process: ulp-apply beside the smallest possible patcher, in one run.
 
-usage: ulp-apply/benches/pause.py [--runs N] [--threads 1,1000] [--bin DIR] [--tools DIR]
+usage: ulp-apply/benches/pause.py [--runs N] [--threads 1,1000] [--functions 1,64] [--bin DIR] [--tools DIR]
 
 Needs the measuring programs pausemeter and floor (their sources: --tools, default ../shared/tools) and root, for the
-real-time priorities that keep the scheduler out of the figures. Prints one row per target and thread count:
+real-time priorities that keep the scheduler out of the figures. Prints one row per target and thread count, with packages
+of so many functions, which switch at once:
   floor  phased: sleeping threads first, as ulp-apply does; batch: all at once, the shortest hold
   gap    the longest time during which the running thread of the target did not run, over apply or revert, in us
   hold   from the first interrupt to the last resumed thread, as the patcher itself measured it, in us
@@ -30,13 +31,20 @@ def run(*words, **more):
     return done.stdout
 
 
-def make_patch(work, tools, bin_dir, flags):
-    """Two trees that differ in what target_fn() returns; gives the built program and the package."""
+def functions(count, value):
+    """So many functions for a package to change beside the one that is called."""
+    return "".join(f"__attribute__((noinline)) long beside_{i}(long n) {{ return n * {i + 3} + {value}; }}\n" for i in range(count))
+
+
+def make_patch(work, tools, bin_dir, flags, count):
+    """Two trees that differ in what target_fn() returns, and in further functions; gives the built program and the package."""
     orig, fix = os.path.join(work, "orig"), os.path.join(work, "fix")
     for tree in (orig, fix):
         shutil.rmtree(tree, ignore_errors=True)
         os.mkdir(tree)
         shutil.copy(os.path.join(tools, "pausemeter.c"), tree)
+        with open(os.path.join(tree, "pausemeter.c"), "a") as f:
+            f.write(functions(count - 1, 5 if tree == orig else 6))
         with open(os.path.join(tree, "Makefile"), "w") as f:
             f.write(MAKEFILE.format(flags=flags))
     source = os.path.join(fix, "pausemeter.c")
@@ -108,6 +116,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--runs", type=int, default=20)
     p.add_argument("--threads", default="1,1000")
+    p.add_argument("--functions", default="1")
     p.add_argument("--bin", default=os.path.join(ROOT, "target", "release"))
     p.add_argument("--tools", default=os.path.join(ROOT, "..", "shared", "tools"))
     o = p.parse_args()
@@ -117,8 +126,11 @@ def main():
         run("make", "-C", o.tools, f"OUT={work}/tools", "CC=gcc")
         floor = [os.path.join(work, "tools", "floor"), "--stacks", "batch", "--fix-eintr", "--pid", "PID", "--stop"]
         print("| patcher, target | parked threads | gap us (min-max) | hold us | EINTR | wall ms |\n|---|---|---|---|---|---|")
-        for kind, flags in (("PIE", "-fPIE -pie"), ("non-PIE", "-fno-pie -no-pie")):
-            program, package = make_patch(work, o.tools, o.bin, flags)
+        targets = [(kind, flags, int(count)) for count in o.functions.split(",")
+                   for kind, flags in (("PIE", "-fPIE -pie"), ("non-PIE", "-fno-pie -no-pie"))]
+        for kind, flags, count in targets:
+            program, package = make_patch(work, o.tools, o.bin, flags, count)
+            label = kind if count == 1 else f"{kind}, {count} functions"
             ours = os.path.join(o.bin, "ulp-apply")
             verbs = [[ours, "apply", package, "--pid", "PID", "--json", "--max-stop", "500ms"],
                      [ours, "revert", package, "--pid", "PID", "--json", "--max-stop", "500ms"]]
@@ -126,7 +138,7 @@ def main():
                 for stop in ("phased", "batch"):
                     figures = measure(program, n, o.runs, [floor + [stop]], lambda r: r["pause_us"])
                     row(f"floor {stop}, {kind}", n, figures)
-                row(f"ulp-apply, {kind}", n, measure(program, n, o.runs, verbs, lambda r: r["results"][0]["stop"]["hold_us"]))
+                row(f"ulp-apply, {label}", n, measure(program, n, o.runs, verbs, lambda r: r["results"][0]["stop"]["hold_us"]))
 
 
 if __name__ == "__main__":
