@@ -42,8 +42,12 @@ impl<'p> Places<'p> {
     }
 }
 
-/// The file that a module was loaded from, if it is still the same.
 fn open(process: &Process, module: &Module) -> Option<Loader> {
+    Loader::new(file_of(process, module)?).ok()
+}
+
+/// The file that a module was loaded from, if it is still the same.
+pub fn file_of(process: &Process, module: &Module) -> Option<PathBuf> {
     let pid = process.pid();
     let root = PathBuf::from(format!("/proc/{pid}/root{}", module.name));
     let exe = PathBuf::from(format!("/proc/{pid}/exe"));
@@ -54,5 +58,5 @@ fn open(process: &Process, module: &Module) -> Option<Loader> {
         let build_id = elf.build_id().ok().flatten().map(ulp_format::hex::encode);
         (build_id.is_some() && build_id == module.build_id).then_some(())
     };
-    [root, exe].into_iter().find(|path| same(path).is_some()).and_then(|path| Loader::new(path).ok())
+    [root, exe].into_iter().find(|path| same(path).is_some())
 }
