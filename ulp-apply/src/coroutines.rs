@@ -9,7 +9,7 @@ mod known;
 use crate::attempt::Limits;
 use crate::error::{Error, Result};
 use crate::process::{Check, Error as ProcessError, Mapping, Maps, Process, Quiet, Reader, Suspect, Unwound};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PAGE, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -84,6 +84,8 @@ struct Search {
     withheld: Vec<Range<u64>>,
     /// What the modules occupy, data included.
     modules: Vec<Range<u64>>,
+    /// How far below its thread pointer a thread's data may begin.
+    tls: u64,
     /// The C library's pointer guard, and by how much it rotates what it has disguised with it.
     guard: (u64, u32),
     /// The stop's limit, for messages.
@@ -108,9 +110,9 @@ impl Scan {
         };
         let Some(sign) = sign else { return Ok(Self::none()) };
         let search = Search::new(snapshot, check, own, limits.max_stop);
-        let began = Instant::now();
-        let looked = search.look(process, &process.reader()?, None, began + LONGEST);
-        let took = began.elapsed();
+        let began = Reader::processor_time();
+        let looked = search.look(process, &process.reader()?, None, Instant::now() + LONGEST);
+        let took = if looked.is_ok() { Reader::processor_time().saturating_sub(began) } else { LONGEST };
         let bytes = match looked {
             Ok((_, bytes)) => Some(bytes),
             Err(ProcessError::TooLong { .. }) => None,
@@ -180,6 +182,8 @@ impl Search {
             own,
             withheld: process.withheld().into_iter().filter(|r| r.end - r.start > LARGE).collect(),
             modules: snapshot.modules.iter().map(|m| m.range.0.0..m.range.1.0).collect(),
+            tls: snapshot.modules.iter().filter_map(|m| m.tls).map(|t| t.mem_size.saturating_add(t.align)).sum::<u64>()
+                + PAGE,
             guard: process.pointer_guard().map_or((0, 0), |guard| (guard, process.arch().pointer_rotation())),
             limit,
         }
@@ -243,7 +247,7 @@ impl Search {
             }
         }
         for candidate in &sieve.candidates {
-            let Some(mapping) = maps.at(candidate.start) else { continue };
+            let Some(mapping) = maps.at(candidate.range.start) else { continue };
             for &(at, value) in &candidate.hits {
                 let beside = process.read_u64(RemoteAddr(at.saturating_sub(8)))?;
                 let lives = !candidate.is_dead(at) || self.is_saved_sp(beside, at, candidate, &sieve.candidates);
@@ -287,23 +291,27 @@ impl Search {
     }
 
     /// Mappings that may be coroutines' stacks. One has a page below that cannot be touched, so that an overflow is noticed.
-    /// What a pointer need not be stored for is none: a module's data is found by its code, a thread's by its register.
+    /// What is found without a pointer is none: a module's data by its code, a thread's by its register.
     fn candidates(&self, maps: &Maps, stacks: &Stacks) -> Vec<Candidate> {
         let module =
-            |m: &Mapping| self.modules.iter().any(|r| r.start < m.end && m.start < r.end.next_multiple_of(4096));
+            |m: &Mapping| self.modules.iter().any(|r| r.start < m.end && m.start < r.end.next_multiple_of(PAGE));
         let anonymous = |m: &Mapping| m.inode == 0 && !m.shared && (m.name.is_empty() || m.name.starts_with("[anon"));
         let guarded = maps.iter().filter(|m| m.read && m.write && anonymous(m) && is_guarded(maps, m) && !module(m));
-        let own = guarded.filter(|m| !stacks.pointers.iter().any(|tp| m.contains(*tp)));
-        own.map(|m| Candidate { start: m.start, end: m.end, hits: Vec::new(), lowest: u64::MAX, down: Vec::new() })
-            .collect()
+        let candidate = |m: &Mapping| {
+            // The kernel makes one mapping of a stack and a thread's data above it.
+            let data = stacks.pointers.iter().filter(|tp| m.contains(**tp)).map(|tp| tp.saturating_sub(self.tls));
+            let end = data.chain([m.end]).min()?;
+            (m.start < end).then(|| Candidate::new(m.start..end))
+        };
+        guarded.filter_map(candidate).collect()
     }
 
     /// The word below a saved program counter is the stack pointer saved with it, in every structure of the C library, the
     /// kernel's included. Such a structure may lie on a stack and be found by an address above the two.
     fn is_saved_sp(&self, beside: u64, at: u64, own: &Candidate, all: &[Candidate]) -> bool {
         let leads = |v: u64| {
-            let other = |c: &Candidate| c.start != own.start && c.start <= v && v <= c.end;
-            own.start <= v && v <= at || all.iter().any(other)
+            let other = |c: &Candidate| c.range != own.range && c.holds(v);
+            own.range.start <= v && v <= at || all.iter().any(other)
         };
         leads(bare(beside)) || leads(self.plain(beside))
     }
@@ -374,8 +382,7 @@ impl Stacks {
 /// A mapping that may be a coroutine's stack and nothing else.
 #[derive(Debug)]
 struct Candidate {
-    start: u64,
-    end: u64,
+    range: Range<u64>,
     /// Where addresses inside the code stand in it, and these.
     hits: Vec<(u64, u64)>,
     /// The lowest address in it that stands outside of it, or in a register.
@@ -385,13 +392,22 @@ struct Candidate {
 }
 
 impl Candidate {
+    fn new(range: Range<u64>) -> Self {
+        Self { range, hits: Vec::new(), lowest: u64::MAX, down: Vec::new() }
+    }
+
     /// Notes a pointer to `to`, which lies in this mapping or right behind it.
     fn point(&mut self, from: Option<u64>, to: u64) {
-        match from.filter(|from| self.start <= *from && *from < self.end) {
+        match from.filter(|from| self.range.contains(from)) {
             Some(from) if to > from + 8 => {}
             Some(from) if self.down.len() < MAX_HITS => self.down.push((from, to)),
             _ => self.lowest = self.lowest.min(to),
         }
+    }
+
+    /// Whether a stack pointer may point there: right behind it, when nothing is on the stack.
+    fn holds(&self, sp: u64) -> bool {
+        self.range.start <= sp && sp <= self.range.end
     }
 
     /// Whether nothing can come back to the return address at `at`. Who goes on with a stack needs a stack pointer, which is kept
@@ -426,14 +442,14 @@ impl<'a> Sieve<'a> {
             low.zip(high).map_or(NOWHERE, |(low, high)| (low, high.saturating_sub(low)))
         };
         let code = span(search.suspects.first().map(|s| s.start.0), search.suspects.iter().map(|s| s.end.0).max());
-        let stacks = span(candidates.first().map(|c| c.start), candidates.last().map(|c| c.end));
+        let stacks = span(candidates.first().map(|c| c.range.start), candidates.last().map(|c| c.range.end));
         Self { search, candidates, code, stacks, counts: true, here: None, found: Vec::new() }
     }
 
     /// What follows are words of this mapping.
     fn enter(&mut self, mapping: &Mapping, counts: bool) {
         self.counts = counts;
-        self.here = self.candidates.binary_search_by_key(&mapping.start, |c| c.start).ok();
+        self.here = self.candidates.binary_search_by_key(&mapping.start, |c| c.range.start).ok();
     }
 
     /// `bytes` stand at `at`.
@@ -460,7 +476,7 @@ impl<'a> Sieve<'a> {
             return;
         }
         match self.here.and_then(|here| self.candidates.get_mut(here)) {
-            Some(stack) if stack.hits.len() < MAX_HITS => stack.hits.push((at, value)),
+            Some(stack) if stack.range.contains(&at) && stack.hits.len() < MAX_HITS => stack.hits.push((at, value)),
             _ => self.found.push((at, value)),
         }
     }
@@ -468,8 +484,8 @@ impl<'a> Sieve<'a> {
     /// A word that may point into a candidate.
     fn pointer(&mut self, from: Option<u64>, value: u64) {
         for to in [bare(value), self.search.plain(value)] {
-            let after = self.candidates.partition_point(|c| c.start <= to);
-            if let Some(stack) = after.checked_sub(1).and_then(|i| self.candidates.get_mut(i)).filter(|c| to <= c.end) {
+            let after = self.candidates.partition_point(|c| c.range.start <= to);
+            if let Some(stack) = after.checked_sub(1).and_then(|i| self.candidates.get_mut(i)).filter(|c| c.holds(to)) {
                 stack.point(from, to);
             }
         }
