@@ -491,3 +491,103 @@ impl<'a> Sieve<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUARD: (u64, u32) = (0x1234_5678_9abc_de00, 17);
+    /// A stack, and where an address inside the code stands on it.
+    const STACK: Range<u64> = 0x7000_0000..0x7001_0000;
+    const AT: u64 = 0x7000_8000;
+
+    fn search() -> Search {
+        let suspect = |name: &str, start, end, at_end| Suspect {
+            name: name.into(),
+            start: RemoteAddr(start),
+            end: RemoteAddr(end),
+            at_start: true,
+            at_end,
+            for_ever: false,
+        };
+        Search {
+            suspects: Vec::from([suspect("one", 0x5000, 0x5100, true), suspect("two", 0x5100, 0x5200, false)]),
+            own: Vec::new(),
+            withheld: Vec::new(),
+            modules: Vec::new(),
+            tls: 0,
+            guard: GUARD,
+            limit: Duration::ZERO,
+        }
+    }
+
+    fn disguised(value: u64) -> u64 {
+        (value ^ GUARD.0).rotate_left(GUARD.1)
+    }
+
+    #[test]
+    fn addresses_inside_the_code_are_found() {
+        let search = search();
+        for (word, function) in [
+            (0x5000, None),
+            (0x5001, Some("one")),
+            (0x50ff, Some("one")),
+            // Behind the call that the first one ends with, and so before the second one's first byte.
+            (0x5100, Some("one")),
+            (0x5101, Some("two")),
+            (0x51ff, Some("two")),
+            (0x5200, None),
+            (disguised(0x5042), Some("one")),
+            (disguised(0x5200), None),
+            (u64::MAX, None),
+            (1 << 63, None),
+        ] {
+            let mut sieve = Sieve::new(&search, Vec::new());
+            sieve.words(0x9000, &[0, word, 0].map(u64::to_le_bytes).concat());
+            let expected: &[(u64, u64)] = if function.is_some() { &[(0x9008, word)] } else { &[] };
+            assert_eq!(sieve.found, expected, "{word:#x}");
+            let name = [word, search.plain(word)].into_iter().find_map(|v| search.suspect(v)).map(|s| s.name.as_str());
+            assert_eq!(name, function, "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn a_return_address_without_a_way_back_is_dead() {
+        let search = search();
+        let here = Mapping { start: STACK.start, end: STACK.end, ..Mapping::default() };
+        let elsewhere = Mapping { start: 0x9000, end: 0xa000, ..Mapping::default() };
+        for (place, at, word, dead) in [
+            // A stack pointer kept elsewhere: above, at, right above for a call that has returned, and below.
+            (&elsewhere, 0x9000, AT + 16, true),
+            (&elsewhere, 0x9000, AT + 8, false),
+            (&elsewhere, 0x9000, AT, false),
+            (&elsewhere, 0x9000, STACK.start, false),
+            (&elsewhere, 0x9000, STACK.start - 8, true),
+            (&elsewhere, 0x9000, disguised(AT - 64), false),
+            (&elsewhere, 0x9000, (AT - 64) | (7 << 48), false),
+            // On the stack itself: above what it leads to, and among what is dead if this is.
+            (&here, AT + 0x100, AT - 64, false),
+            (&here, AT + 0x100, AT + 0x80, true),
+            (&here, AT - 0x100, AT - 0x180, true),
+            (&here, AT - 0x100, AT + 64, true),
+        ] {
+            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+            sieve.enter(&here, true);
+            sieve.words(AT, &0x5042u64.to_le_bytes());
+            sieve.enter(place, false);
+            sieve.words(at, &word.to_le_bytes());
+            let candidate = &sieve.candidates[0];
+            assert_eq!((sieve.found.as_slice(), candidate.hits.as_slice()), (&[][..], &[(AT, 0x5042)][..]));
+            assert_eq!(candidate.is_dead(AT), dead, "{word:#x} at {at:#x}");
+        }
+        // Kept in a register.
+        let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+        sieve.pointer(None, AT - 8);
+        assert!(!sieve.candidates[0].is_dead(AT));
+        // Saved together with the address, in a structure on the stack that is found by a place above.
+        let candidates = [Candidate::new(STACK), Candidate::new(0x7fff_0000..0x7fff_8000)];
+        for (beside, saved) in [(AT - 0x200, true), (AT + 0x200, false), (0x7fff_1000, true), (7, false)] {
+            assert_eq!(search.is_saved_sp(beside, AT, &candidates[0], &candidates), saved, "{beside:#x}");
+        }
+    }
+}

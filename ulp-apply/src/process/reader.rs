@@ -94,7 +94,8 @@ mod tests {
     fn withheld_ranges_are_read() {
         let text = "7f0000000000-7f0040000000 rw-p 00000000 00:00 0 \nSize: 1048576 kB\nVmFlags: rd wr mr mw me dc ac sd \n\
                     7f0050000000-7f0050001000 r--p 00000000 08:01 9    /a-b c\nKernelPageSize: 4 kB\nVmFlags: rd mr mw me \n";
-        assert_eq!(withheld(text), Vec::from([0x7f00_0000_0000..0x7f00_4000_0000]));
+        let guest = 0x7f00_0000_0000..0x7f00_4000_0000;
+        assert_eq!(withheld(text), Vec::from([guest]));
         assert_eq!(withheld("VmFlags: dc\nnonsense"), []);
     }
 
