@@ -13,6 +13,7 @@ use crate::snapshot::{PAGE, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ulp_arch::{Regs, RemoteAddr};
 
@@ -78,7 +79,7 @@ pub struct Scan {
 struct Search {
     /// Sorted, and none is part of another.
     suspects: Vec<Suspect>,
-    /// Memory of the patch, where nothing of the program waits.
+    /// Memory of the patch, whose addresses of the code are no return addresses.
     own: Vec<Range<u64>>,
     /// What the program withholds from its children.
     withheld: Vec<Range<u64>>,
@@ -90,6 +91,8 @@ struct Search {
     guard: (u64, u32),
     /// The stop's limit, for messages.
     limit: Duration,
+    /// Touched before anything is stopped: fresh pages take their time.
+    buffer: Mutex<Vec<u8>>,
 }
 
 impl Scan {
@@ -176,6 +179,15 @@ impl Search {
     fn new(snapshot: &Snapshot<'_>, check: &Check, own: Vec<Range<u64>>, limit: Duration) -> Self {
         let process = snapshot.process;
         let mut suspects = check.suspects().to_vec();
+        // A probe on a function's return hides the return address.
+        suspects.extend(snapshot.maps.iter().filter(|m| m.name == "[uprobes]").map(|m| Suspect {
+            name: "a probed function".into(),
+            start: RemoteAddr(m.start - 1),
+            end: RemoteAddr(m.end),
+            at_start: false,
+            at_end: false,
+            for_ever: false,
+        }));
         suspects.sort_by_key(|s| (s.start, s.end));
         Self {
             suspects,
@@ -186,11 +198,12 @@ impl Search {
                 + PAGE,
             guard: process.pointer_guard().map_or((0, 0), |guard| (guard, process.arch().pointer_rotation())),
             limit,
+            buffer: Mutex::new(vec![1; PIECE]),
         }
     }
 
-    /// The code that an address lies in. The first byte does not count: no call returns there, and a coroutine that has yet to
-    /// begin there begins in the new code.
+    /// The code that an address lies in. The first byte does not count: no call returns there, a coroutine that has yet to begin
+    /// there begins in the new code, and addresses of functions are everywhere.
     fn suspect(&self, v: u64) -> Option<&Suspect> {
         let after = self.suspects.partition_point(|s| s.start.0 < v);
         self.suspects.get(..after)?.last().filter(|s| v < s.end.0 || s.at_end && v == s.end.0)
@@ -218,7 +231,7 @@ impl Search {
             regs.words.iter().take(regs.len).for_each(|word| sieve.pointer(None, *word));
         }
         let mut unwound = BTreeMap::new();
-        let mut buffer = vec![1; PIECE];
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
         for mapping in maps.iter().filter(|m| m.write && !self.is_withheld(m)) {
             let looked_at = stacks.of_threads.get(&mapping.start);
@@ -277,17 +290,13 @@ impl Search {
         self.withheld.contains(&(mapping.start..mapping.end))
     }
 
-    /// What is there of a part of a mapping, our own apart, in pieces.
+    /// What is there of a part of a mapping, in pieces.
     fn pieces(&self, reader: &Reader, mapping: &Mapping, range: Range<u64>, deadline: Instant) -> Vec<Range<u64>> {
         // Pages of a private mapping that are still the file's have no address of this process in them.
         let file = mapping.inode != 0 && !mapping.shared;
         let there = reader.resident(range.clone(), file, deadline).unwrap_or_else(|| Vec::from([range]));
-        let apart = |all: Vec<Range<u64>>, area: &Range<u64>| {
-            let both = |r: Range<u64>| [r.start..r.end.min(area.start), r.start.max(area.end)..r.end];
-            all.into_iter().flat_map(both).filter(|r| r.start < r.end).collect()
-        };
         let pieces = |r: Range<u64>| (r.start..r.end).step_by(PIECE).map(move |at| at..r.end.min(at + PIECE as u64));
-        self.own.iter().fold(there, apart).into_iter().flat_map(pieces).collect()
+        there.into_iter().flat_map(pieces).collect()
     }
 
     /// Mappings that may be coroutines' stacks. One has a page below that cannot be touched, so that an overflow is noticed.
@@ -296,7 +305,10 @@ impl Search {
         let module =
             |m: &Mapping| self.modules.iter().any(|r| r.start < m.end && m.start < r.end.next_multiple_of(PAGE));
         let anonymous = |m: &Mapping| m.inode == 0 && !m.shared && (m.name.is_empty() || m.name.starts_with("[anon"));
-        let guarded = maps.iter().filter(|m| m.read && m.write && anonymous(m) && is_guarded(maps, m) && !module(m));
+        let guarded = maps
+            .iter()
+            .filter(|m| m.read && m.write && anonymous(m) && is_guarded(maps, m) && !module(m))
+            .filter(|m| !stacks.of_threads.contains_key(&m.start));
         let candidate = |m: &Mapping| {
             // The kernel makes one mapping of a stack and a thread's data above it.
             let data = stacks.pointers.iter().filter(|tp| m.contains(**tp)).map(|tp| tp.saturating_sub(self.tls));
@@ -472,7 +484,7 @@ impl<'a> Sieve<'a> {
     fn pick(&mut self, at: u64, value: u64) {
         self.pointer(Some(at), value);
         let inside = [value, self.search.plain(value)].into_iter().any(|v| self.search.suspect(v).is_some());
-        if !inside || !self.counts {
+        if !inside || !self.counts || self.search.own.iter().any(|own| own.contains(&at)) {
             return;
         }
         match self.here.and_then(|here| self.candidates.get_mut(here)) {
@@ -518,6 +530,7 @@ mod tests {
             tls: 0,
             guard: GUARD,
             limit: Duration::ZERO,
+            buffer: Mutex::default(),
         }
     }
 
