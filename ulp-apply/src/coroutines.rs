@@ -29,7 +29,7 @@ pub enum ScanMemory {
 
 /// Read at once: it is looked at while it is in the processor's cache.
 const PIECE: usize = 512 << 10;
-/// Larger mappings that the program withholds from its children are a guest's or a device's memory; no stack is as large.
+/// No coroutine's stack is larger. What the program withholds from its children and is, is a guest's or a device's memory.
 const LARGE: u64 = 8 << 20;
 /// The C library begins memory of its own for a thread's `malloc` at a multiple of this, above another one's unused rest.
 const ARENA: u64 = 64 << 20;
@@ -310,9 +310,9 @@ impl Search {
             .filter(|m| m.read && m.write && anonymous(m) && is_guarded(maps, m) && !module(m))
             .filter(|m| !stacks.of_threads.contains_key(&m.start));
         let candidate = |m: &Mapping| {
-            // The kernel makes one mapping of a stack and a thread's data above it.
+            // The kernel makes one mapping of a stack and what lies above it: other memory, a thread's data.
             let data = stacks.pointers.iter().filter(|tp| m.contains(**tp)).map(|tp| tp.saturating_sub(self.tls));
-            let end = data.chain([m.end]).min()?;
+            let end = data.chain([m.end, m.start.saturating_add(LARGE)]).min()?;
             (m.start < end).then(|| Candidate::new(m.start..end))
         };
         guarded.filter_map(candidate).collect()
@@ -432,6 +432,15 @@ impl Candidate {
     }
 }
 
+/// As many as fit into the processor's nearer caches.
+const PAGE_BITS: usize = 1 << 20;
+
+/// Which word and which bit stands for the page of an address.
+fn page_bit(address: u64) -> (usize, u64) {
+    let page = address / PAGE % PAGE_BITS as u64;
+    ((page / 64) as usize, 1 << (page % 64))
+}
+
 /// Looks at all words, and picks out the few that matter.
 struct Sieve<'a> {
     search: &'a Search,
@@ -439,11 +448,15 @@ struct Sieve<'a> {
     /// The lowest address of the code, and how far it extends; the same of the candidates.
     code: (u64, u64),
     stacks: (u64, u64),
+    /// A bit for each page of the candidates, and for pages elsewhere whose numbers differ in upper digits only. The heap may
+    /// lie among the stacks, and is full of pointers.
+    pages: Vec<u64>,
     /// Whether addresses inside the code count here, and which candidate this is.
     counts: bool,
     here: Option<usize>,
     /// Addresses inside the code that are in no candidate: where they stand, and these.
     found: Vec<(u64, u64)>,
+    picked: Vec<(u64, u64)>,
 }
 
 impl<'a> Sieve<'a> {
@@ -455,7 +468,24 @@ impl<'a> Sieve<'a> {
         };
         let code = span(search.suspects.first().map(|s| s.start.0), search.suspects.iter().map(|s| s.end.0).max());
         let stacks = span(candidates.first().map(|c| c.range.start), candidates.last().map(|c| c.range.end));
-        Self { search, candidates, code, stacks, counts: true, here: None, found: Vec::new() }
+        let mut pages = vec![0; if candidates.is_empty() { 0 } else { PAGE_BITS / 64 }];
+        for at in candidates.iter().flat_map(|c| (c.range.start..=c.range.end).step_by(PAGE as usize)) {
+            let (word, bit) = page_bit(at);
+            if let Some(word) = pages.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        Self {
+            search,
+            candidates,
+            code,
+            stacks,
+            pages,
+            counts: true,
+            here: None,
+            found: Vec::new(),
+            picked: Vec::new(),
+        }
     }
 
     /// What follows are words of this mapping.
@@ -467,18 +497,29 @@ impl<'a> Sieve<'a> {
     /// `bytes` stand at `at`.
     fn words(&mut self, at: u64, bytes: &[u8]) {
         let within = |(low, len): (u64, u64), value: u64| value.wrapping_sub(low) <= len;
-        let (code, stacks, search) = (self.code, self.stacks, self.search);
+        let (code, stacks, (guard, rotation)) = (self.code, self.stacks, self.search.guard);
+        let mut picked = std::mem::take(&mut self.picked);
+        // All time is spent here, so that nothing is called, and nothing read but the words.
         let (words, _) = bytes.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
+        for (word, place) in words.iter().zip((at..).step_by(8)) {
             let value = u64::from_le_bytes(*word);
-            let plain = search.plain(value);
-            // Without branches: of nearly all words none of this is true.
-            let wanted =
-                within(code, value) | within(code, plain) | within(stacks, bare(value)) | within(stacks, plain);
-            if wanted {
-                self.pick(at + 8 * index as u64, value);
+            let plain = value.rotate_right(rotation) ^ guard;
+            if within(code, value) | within(code, plain) | within(stacks, bare(value)) | within(stacks, plain) {
+                picked.push((place, value));
             }
         }
+        for (place, value) in picked.drain(..) {
+            let plain = self.search.plain(value);
+            if self.is_near(bare(value)) || self.is_near(plain) || within(code, value) || within(code, plain) {
+                self.pick(place, value);
+            }
+        }
+        self.picked = picked;
+    }
+
+    fn is_near(&self, value: u64) -> bool {
+        let (word, bit) = page_bit(value);
+        self.pages.get(word).is_some_and(|word| word & bit != 0)
     }
 
     fn pick(&mut self, at: u64, value: u64) {
