@@ -1,5 +1,4 @@
-// Coroutines that begin in a signal handler on their stack and go on by siglongjmp, as QEMU's do; a finished one's stack is kept
-// for the next, with the return addresses of old calls on it, also of the function. Nobody waits there: it is patched (A).
+// A finished coroutine's stack is kept for the next, with return addresses into the function on it, as QEMU does: patched (A).
 #include "ask.h"
 
 #include <setjmp.h>

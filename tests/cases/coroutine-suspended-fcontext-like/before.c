@@ -1,5 +1,4 @@
-// Stacks switched by a few instructions, as Boost.Context does it: only a pointer to the stack tells where it goes on. A
-// coroutine waits inside the function: busy. What it leaves behind on its own stack is no obstacle (A).
+// A coroutine waits inside the function, and only a pointer to its stack leads there: busy; what it leaves on it is none (A).
 #include "ask.h"
 
 #include <sys/mman.h>
