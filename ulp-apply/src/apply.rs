@@ -4,6 +4,7 @@
 //! before anything leads to it, lets the next ulp-apply finish or take back what this one could not (see `tidy`).
 
 use crate::attempt::{Limits, borrow, when_quiet};
+use crate::coroutines::Scan;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Timings};
@@ -143,7 +144,7 @@ fn is_ours(mapping: &Mapping, access: Access) -> bool {
 
 impl Loaded<'_> {
     /// Switches all functions in one stop. On an error the patch's memory is given back, and every entry is as it was.
-    pub fn switch(self, snapshot: &Snapshot<'_>, check: &Check, limits: &Limits) -> Result<Timings> {
+    pub fn switch(self, snapshot: &Snapshot<'_>, check: &Check, scan: &Scan, limits: &Limits) -> Result<Timings> {
         let switched = AtomicBool::new(false);
         let replaced = &self.plan.replaced;
         let loaded = replaced.iter().map(|entry| revert::to_put_back(snapshot, &entry.record));
@@ -155,7 +156,7 @@ impl Loaded<'_> {
                 return Err(e);
             }
         };
-        let result = when_quiet(self.process, check, limits, |quiet| {
+        let result = when_quiet(self.process, check, scan, limits, |quiet| {
             self.recheck(&images)?;
             let record = &self.plan.record;
             let code = Stopped { process: self.process, quiet };
@@ -347,7 +348,10 @@ fn ours(
         .collect())
 }
 
-/// The check for a plan: nobody inside the functions it replaces.
-pub fn check_for(snapshot: &Snapshot<'_>, plan: &Plan) -> Result<Check> {
-    snapshot.check(plan.suspects.clone())
+/// The check for a plan: nobody inside the functions it replaces, and no coroutine that waits there.
+pub fn check_for(snapshot: &Snapshot<'_>, plan: &Plan, limits: &Limits) -> Result<(Check, Scan)> {
+    let check = snapshot.check(plan.suspects.clone())?;
+    let own = plan.record.areas().map(registry::Area::range).chain(unwinding::own_memory(&snapshot.entries));
+    let scan = Scan::prepare(snapshot, &check, own.collect(), limits)?;
+    Ok((check, scan))
 }

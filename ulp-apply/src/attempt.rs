@@ -3,6 +3,7 @@
 //! keep a growing distance, and in between only the threads that were busy are looked at, and these too only when they have
 //! moved: one that still sleeps where it slept is left alone.
 
+use crate::coroutines::{Aside, Scan, ScanMemory};
 use crate::error::{Class, Error, Result};
 use crate::places::Places;
 use crate::process::{BusyThread, Check, Error as ProcessError, Process, Pulse, Quiet, Remote, SHOWN, Timings, Why};
@@ -16,6 +17,8 @@ pub struct Limits {
     pub wait: Duration,
     /// How long threads may be held at once.
     pub max_stop: Duration,
+    /// Whether memory is searched for coroutines.
+    pub scan: ScanMemory,
 }
 
 /// Never more than three full stops in a second.
@@ -25,10 +28,27 @@ const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// Short, because a thread that has moved is looked at, and what was waited since its last sleep began is waited again.
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
-/// Stops the process when no thread is inside what `check` asks about, and does `act` then. Gives up when `limits.wait` is over.
+/// Stops the process once. When no thread is inside what `check` asks about, and no coroutine as far as `scan` is to find any,
+/// `act` is done.
+pub fn stop_once<R: Send>(
+    process: &Process,
+    check: &Check,
+    scan: &Scan,
+    limits: &Limits,
+    act: impl Fn(&Quiet<'_>) -> R + Sync,
+) -> std::result::Result<(std::result::Result<R, Aside>, Timings), ProcessError> {
+    let stopped = process.stop(limits.max_stop, check, |quiet| match scan.under(process, check, quiet)? {
+        Some(aside) => Ok(Err(aside)),
+        None => Ok(Ok(act(quiet))),
+    });
+    stopped.and_then(|(done, timings)| Ok((done?, timings)))
+}
+
+/// Stops the process when nobody is inside what `check` asks about, and does `act` then. Gives up when `limits.wait` is over.
 pub fn when_quiet<R: Send>(
     process: &Process,
     check: &Check,
+    scan: &Scan,
     limits: &Limits,
     act: impl Fn(&Quiet<'_>) -> Result<R> + Sync,
 ) -> Result<(R, Timings)> {
@@ -38,8 +58,14 @@ pub fn when_quiet<R: Send>(
     loop {
         attempts = attempts.saturating_add(1);
         let next_stop = Instant::now() + distance;
-        let threads = match process.stop(limits.max_stop, check, |quiet| act(quiet)) {
-            Ok((done, timings)) => return done.map(|r| (r, Timings { attempts, ..timings })),
+        let threads = match stop_once(process, check, scan, limits, &act) {
+            Ok((Ok(done), timings)) => return done.map(|r| (r, Timings { attempts, ..timings })),
+            Ok((Err(aside), _)) if Instant::now() >= give_up => return Err(suspended(process, &aside, limits)),
+            Ok((Err(aside), _)) => {
+                until_moved(process, &aside, next_stop, give_up);
+                distance = (distance * 2).min(LONGEST_DISTANCE);
+                continue;
+            }
             Err(e) if !e.may_pass() || Instant::now() >= give_up => return Err(busy(process, e, limits)),
             // Whoever is in a function that never returns is not waited for.
             Err(e @ ProcessError::Busy { .. }) if for_ever(&e) => return Err(busy(process, e, limits)),
@@ -144,6 +170,34 @@ fn until_out(
     // The last attempt of all happens when time is up, not before.
     std::thread::sleep(next_stop.min(give_up).saturating_duration_since(Instant::now()));
     Ok(())
+}
+
+/// Waits for the next stop's time, and for a coroutine to move.
+fn until_moved(process: &Process, aside: &Aside, next_stop: Instant, give_up: Instant) {
+    std::thread::sleep(next_stop.min(give_up).saturating_duration_since(Instant::now()));
+    while Instant::now() < give_up && aside.stays(process) {
+        std::thread::sleep(LONGEST_LOOK.min(give_up.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// The coroutine in the way, seen once, and where in the source it waits where that is known.
+pub fn waiting(aside: &Aside, places: &mut Places<'_>) -> Blocker {
+    let place = places.name(aside.address, true).map_or(String::new(), |place| format!(" ({place})"));
+    Blocker {
+        function: Some(aside.function.clone()),
+        address: Some(aside.address.to_string()),
+        ..Blocker::of_process(format!("{aside}{place}"))
+    }
+}
+
+fn suspended(process: &Process, aside: &Aside, limits: &Limits) -> Error {
+    let blocker = waiting(aside, &mut Places::new(process));
+    let message = format!("process {} is busy: {}", process.pid(), blocker.what);
+    let longer = format!(
+        "nothing was changed; try later or with a longer --wait than {}s, or with --scan-memory off if it cannot be one",
+        limits.wait.as_secs_f32()
+    );
+    Error { blockers: vec![blocker], ..Error::busy(message, longer) }
 }
 
 /// One thread in the way, seen once: where it is, in the source where that is known, and who called the function.

@@ -5,6 +5,7 @@
 use crate::attempt::Limits;
 use crate::audit;
 use crate::corefile::CoreFile;
+use crate::coroutines::ScanMemory;
 use crate::error::{Class, Error, Result};
 use crate::process::Process;
 use crate::report::{Listing, Outcome, Patched, Report, SCHEMA, Status};
@@ -22,7 +23,7 @@ Exit codes:
   1  failed; nothing changed
   2  wrong usage
   3  no process matches
-  4  busy: a thread is inside a function, or another ulp-apply is at work; try later
+  4  busy: a thread or a coroutine is inside a function, or another ulp-apply is at work; try later
   5  refused: another build, an unsafe change, no permission, a debugger
   6  some processes done, some not
   7  not a package, damaged, or of a newer format";
@@ -118,11 +119,14 @@ struct Patience {
     /// How long the threads of a process may be held at once
     #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = duration)]
     max_stop: Duration,
+    /// Whether memory is searched for coroutines that wait inside the functions
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    scan_memory: ScanMemory,
 }
 
 impl Patience {
     fn limits(&self) -> Limits {
-        Limits { wait: self.wait, max_stop: self.max_stop }
+        Limits { wait: self.wait, max_stop: self.max_stop, scan: self.scan_memory }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod claim;
 pub mod cli;
 pub mod corefile;
+pub mod coroutines;
 pub mod disk;
 pub mod error;
 pub mod frames;

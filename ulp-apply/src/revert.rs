@@ -6,6 +6,7 @@
 use crate::apply::{Freed, unmap};
 use crate::attempt::{Limits, borrow, when_quiet};
 use crate::claim;
+use crate::coroutines::Scan;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::process::{Process, Quiet, Suspect, Timings};
@@ -42,7 +43,8 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
     }
     let check = snapshot.check(own_code(entry))?;
     let image = Image::of(entry.clone())?;
-    let (stacks, timings) = when_quiet(process, &check, limits, |quiet| {
+    let scan = Scan::prepare(snapshot, &check, own_memory(snapshot, entry), limits)?;
+    let (stacks, timings) = when_quiet(process, &check, &scan, limits, |quiet| {
         if !image.is_still(process)? {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
@@ -194,7 +196,7 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
     let check = snapshot.check(own_code(entry))?;
     // Threads that are slow to stop are no reason to keep the memory for ever.
     let limits = &Limits { wait: limits.wait.min(LONGEST), ..*limits };
-    let ((), _) = when_quiet(process, &check, limits, |quiet| {
+    let ((), _) = when_quiet(process, &check, &Scan::none(), limits, |quiet| {
         let now = registry::decode(process, entry.at)?;
         let left = |n: &Entry| matches!(n.state, State::Reverting | State::Retired) && n.record == entry.record;
         let Some(now) = now.filter(left) else {
@@ -264,7 +266,7 @@ fn complete(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<(
     });
     let check = snapshot.check(suspects.collect())?;
     let image = Image::of(entry.clone())?;
-    when_quiet(process, &check, limits, |quiet| {
+    when_quiet(process, &check, &Scan::none(), limits, |quiet| {
         if !image.is_still(process)? || entry.record.live(process)? != (Live::Gated { new: true }) {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }
@@ -294,7 +296,7 @@ pub fn purge(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<
     search::kernel(process, &areas, limits)?;
     let check = snapshot.check(suspects)?;
     let image = Image::of(entry.clone())?;
-    let ((), timings) = when_quiet(process, &check, limits, |quiet| {
+    let ((), timings) = when_quiet(process, &check, &Scan::none(), limits, |quiet| {
         if !image.is_still(process)? {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
         }

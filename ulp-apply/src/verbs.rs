@@ -3,8 +3,9 @@
 //! processes and talking to people is `cli`'s.
 
 use crate::apply;
-use crate::attempt::{Limits, blocker};
+use crate::attempt::{Limits, blocker, stop_once, waiting};
 use crate::corefile::CoreFile;
+use crate::coroutines::{Scan, ScanMemory};
 use crate::error::{Error, Result};
 use crate::places::Places;
 use crate::plan::{Verdict, matches_any, verify};
@@ -45,7 +46,7 @@ fn apply_to(process: &Process, file: &PackageFile, limits: &Limits, dry_run: boo
 const SAMPLES: u32 = 5;
 
 /// Stops the process a few times, as an apply would, and says how often somebody was in the way.
-fn sample(process: &Process, check: &Check, limits: &Limits) -> Result<Vec<Blocker>> {
+fn sample(process: &Process, check: &Check, scan: &Scan, limits: &Limits) -> Result<Vec<Blocker>> {
     /// As far apart as the attempts of an apply: each stop makes some timed waits begin anew.
     const DISTANCE: Duration = Duration::from_millis(350);
     let mut places = Places::new(process);
@@ -54,8 +55,9 @@ fn sample(process: &Process, check: &Check, limits: &Limits) -> Result<Vec<Block
         if n > 0 {
             std::thread::sleep(DISTANCE);
         }
-        let found: Vec<Blocker> = match process.stop(limits.max_stop, check, |_| ()) {
-            Ok(_) => continue,
+        let found: Vec<Blocker> = match stop_once(process, check, scan, limits, |_| ()) {
+            Ok((Ok(()), _)) => continue,
+            Ok((Err(aside), _)) => vec![waiting(&aside, &mut places)],
             Err(ProcessError::Busy { threads, .. }) => {
                 check.learn(process, &threads);
                 threads.iter().map(|t| blocker(t, &mut places)).collect()
@@ -104,18 +106,18 @@ fn apply_locked(process: &Process, file: &PackageFile, limits: &Limits, dry_run:
         };
         if unwinding::wanted(&snapshot, &file.package)? && !dry_run {
             let helper = unwinding::plan(&snapshot)?;
-            let check = apply::check_for(&snapshot, &helper)?;
+            let (check, scan) = apply::check_for(&snapshot, &helper, limits)?;
             apply::refuse_without_room(process, &helper)?;
-            apply::load(process, helper, limits)?.switch(&snapshot, &check, limits)?;
+            apply::load(process, helper, limits)?.switch(&snapshot, &check, &scan, limits)?;
             snapshot = Snapshot::take(process)?;
             continue;
         }
         let plan = verified.plan()?;
-        let check = apply::check_for(&snapshot, &plan)?;
+        let (check, scan) = apply::check_for(&snapshot, &plan, limits)?;
         let warnings = notes.iter().chain(&plan.warnings).cloned().collect();
         let replaced: Vec<String> = plan.replaced.iter().map(|e| e.record.name.clone()).collect();
         if dry_run {
-            let blockers = sample(process, &check, limits)?;
+            let blockers = sample(process, &check, &scan, limits)?;
             let outcome = Outcome { blockers, warnings, replaced, ..Outcome::of(Status::Planned, &plan.record) };
             return Ok(Applied { outcome, plan: Some(crate::report::plan_text(&plan)) });
         }
@@ -123,7 +125,7 @@ fn apply_locked(process: &Process, file: &PackageFile, limits: &Limits, dry_run:
         apply::refuse_without_room(process, &plan)?;
         match apply::load(process, plan, limits) {
             Ok(loaded) => {
-                let timings = loaded.switch(&snapshot, &check, limits)?;
+                let timings = loaded.switch(&snapshot, &check, &scan, limits)?;
                 return Ok(Applied { outcome: Outcome { stop: Some(timings.into()), ..done }, plan: None });
             }
             // The program itself maps memory, and it was faster: another place, then.
@@ -241,7 +243,8 @@ fn list_in(process: &Process) -> Result<Option<Patched>> {
     let mut tidied = Vec::new();
     if entries.iter().any(|e| !matches!(e.state, State::Applied | State::Retired)) {
         // An ulp-apply at work has such states too, and the lock; then they are shown as they are.
-        let limits = Limits { wait: Duration::from_secs(1), max_stop: Duration::from_millis(50) };
+        let (wait, max_stop) = (Duration::from_secs(1), Duration::from_millis(50));
+        let limits = Limits { wait, max_stop, scan: ScanMemory::Auto };
         let done = lock(process, Duration::ZERO).and_then(|_lock| revert::tidy(&Snapshot::take(process)?, &limits));
         match done {
             Ok(done) => tidied = done,

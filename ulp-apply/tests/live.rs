@@ -2,6 +2,8 @@
 //! `ulp-apply` itself on real processes: a small C program is built, a package for it is put together by hand from a
 //! compiled replacement, and the program's answers on its standard output tell old code from new.
 
+// Other tests use the rest of it.
+#[allow(dead_code)]
 mod support;
 
 use std::process::Stdio;

@@ -5,6 +5,7 @@
 
 use super::error::Error;
 use super::{Process, sys, task};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::time::Instant;
@@ -15,7 +16,7 @@ const PAGE: u64 = 4096;
 /// `/proc/PID/pagemap`: the page is there; it is swapped out; it is a file's page, or shared memory's.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
-const FILE: u64 = 1 << 61;
+const FILE_PAGE: u64 = 1 << 61;
 
 impl Process {
     /// Words that come back to the program from the kernel, each with where it is kept. An error where the kernel keeps
@@ -71,33 +72,37 @@ impl Process {
     /// The pages of a private mapping that are there, as ranges; with `file`, only those that are no longer the file's.
     /// `None` where the kernel does not tell. What is not looked at before `deadline` counts as there: sanitizers map terabytes.
     pub fn resident(&self, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
-        /// Entries read at once.
-        const CHUNK: u64 = 1 << 16;
-        let pagemap = self.file_of_memory("pagemap").ok()?;
-        let mut found: Vec<Range<u64>> = Vec::new();
-        let (mut page, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
-        while page < end {
-            if Instant::now() >= deadline {
-                found.push((page * PAGE).max(range.start)..range.end);
-                break;
-            }
-            let count = CHUNK.min(end - page);
-            let mut entries = vec![0; usize::try_from(count * 8).ok()?];
-            sys::read_at(&pagemap, &mut entries, page * 8).ok()?;
-            for (entry, number) in entries.chunks_exact(8).zip(page..) {
-                let entry = u64::from_le_bytes(entry.try_into().ok()?);
-                let own = entry & (PRESENT | SWAPPED) != 0 && !(file && entry & FILE != 0);
-                let (start, stop) = ((number * PAGE).max(range.start), ((number + 1) * PAGE).min(range.end));
-                match found.last_mut().filter(|last| own && last.end == start) {
-                    Some(last) => last.end = stop,
-                    None if own => found.push(start..stop),
-                    None => {}
-                }
-            }
-            page += count;
-        }
-        Some(found)
+        resident(&self.file_of_memory("pagemap").ok()?, range, file, deadline)
     }
+}
+
+/// The same, by a pagemap that is open already.
+pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
+    /// Entries read at once.
+    const CHUNK: u64 = 1 << 16;
+    let mut found: Vec<Range<u64>> = Vec::new();
+    let (mut page, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
+    while page < end {
+        if Instant::now() >= deadline {
+            found.push((page * PAGE).max(range.start)..range.end);
+            break;
+        }
+        let count = CHUNK.min(end - page);
+        let mut entries = vec![0; usize::try_from(count * 8).ok()?];
+        sys::read_at(pagemap, &mut entries, page * 8).ok()?;
+        for (entry, number) in entries.chunks_exact(8).zip(page..) {
+            let entry = u64::from_le_bytes(entry.try_into().ok()?);
+            let own = entry & (PRESENT | SWAPPED) != 0 && !(file && entry & FILE_PAGE != 0);
+            let (start, stop) = ((number * PAGE).max(range.start), ((number + 1) * PAGE).min(range.end));
+            match found.last_mut().filter(|last| own && last.end == start) {
+                Some(last) => last.end = stop,
+                None if own => found.push(start..stop),
+                None => {}
+            }
+        }
+        page += count;
+    }
+    Some(found)
 }
 
 /// The values of timers: `signal: 14/00007ffc00001234`.

@@ -71,6 +71,16 @@ impl Check {
         Self { suspects, unwinder, span: (low, high) }
     }
 
+    /// The code that is asked about.
+    pub fn suspects(&self) -> &[Suspect] {
+        &self.suspects
+    }
+
+    /// Unwinds a thread that is held, to know which words of its stack are dead.
+    pub fn unwind(&self, process: &Process, regs: &ulp_arch::Regs, deadline: Instant) -> Unwound {
+        Unwound(self.unwinder.unwind(process, regs, deadline))
+    }
+
     fn suspect(&self, v: u64) -> Option<&Suspect> {
         if v < self.span.0 || v > self.span.1 {
             return None;
@@ -265,6 +275,17 @@ impl Scanner<'_> {
                 }
             }
         }
+    }
+}
+
+/// What is known of one thread's stack.
+#[derive(Debug)]
+pub struct Unwound(Chain);
+
+impl Unwound {
+    /// Whether the word at `at` is known to be nothing that will ever be jumped to.
+    pub fn clears(&self, at: u64) -> bool {
+        self.0.clears(at)
     }
 }
 

@@ -8,6 +8,7 @@
 use super::error::{BusyThread, Error};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
+use super::reader::Reader;
 use super::sys::{self, DeadMan, Wait, event};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::{Process, RemoteAddr, task};
@@ -66,6 +67,7 @@ pub struct Quiet<'a> {
     holder: i32,
     deadline: Instant,
     stack_tops: Vec<u64>,
+    held: &'a [Held],
     // A tracer is one thread: the guard may not leave it.
     _tracer: PhantomData<*const ()>,
 }
@@ -84,6 +86,16 @@ impl Quiet<'_> {
     /// The thread pointers of all threads but the first: where, at the top of their stacks, their descriptors are.
     pub fn stack_tops(&self) -> &[u64] {
         &self.stack_tops
+    }
+
+    /// The threads that are held, with their registers.
+    pub fn threads(&self) -> impl Iterator<Item = (i32, &Regs)> {
+        self.held.iter().map(|h| (h.tid, &h.regs))
+    }
+
+    /// Reads much memory at once, through a thread that is held.
+    pub fn reader(&self) -> Result<Reader, Error> {
+        Reader::new(self.process, self.holder)
     }
 
     /// When the stop's time is up; nothing enforces it from here on, so look before beginning something long.
@@ -227,7 +239,14 @@ impl Process {
             })?;
             let holder = crowd.held.last().map(|h| h.tid).ok_or(Error::Gone { pid: self.pid })?;
             stack_tops.extend(crowd.stack_tops(crowd.runners_from));
-            let quiet = Quiet { process: self, holder, deadline: crowd.deadline, stack_tops, _tracer: PhantomData };
+            let quiet = Quiet {
+                process: self,
+                holder,
+                deadline: crowd.deadline,
+                stack_tops,
+                held: &crowd.held,
+                _tracer: PhantomData,
+            };
             if Instant::now() >= crowd.deadline {
                 return Err(Error::TooLong { limit: max_stop });
             }

@@ -336,6 +336,15 @@ pub fn hurry(now: bool) {
     unsafe { libc::sched_setscheduler(0, wanted, &raw const param) };
 }
 
+/// The time that this thread has had a processor.
+pub fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills `time`, which lives until the call returns.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
+    let (seconds, rest) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    if failed { Duration::ZERO } else { Duration::new(seconds.unwrap_or(0), rest.unwrap_or(0)) }
+}
+
 /// Makes this thread's short sleeps short: the default slack of 50 us would be the largest part of a pause.
 pub fn short_sleeps() {
     // SAFETY: plain numbers only; failure leaves the default.

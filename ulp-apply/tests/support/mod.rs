@@ -19,6 +19,8 @@ pub enum Build {
     Pie,
     Fixed,
     Stripped,
+    Static,
+    StaticStripped,
 }
 
 fn gcc(dir: &Path, source: &str, output: &str, flags: &[&str]) -> PathBuf {
@@ -42,10 +44,14 @@ pub struct Target {
 impl Target {
     pub fn new(name: &str, source: &str, build: Build) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let mode = if build == Build::Fixed { ["-no-pie", "-fno-pie"] } else { ["-pie", "-fPIE"] };
+        let mode = match build {
+            Build::Fixed => ["-no-pie", "-fno-pie"],
+            Build::Static | Build::StaticStripped => ["-static-pie", "-fPIE"],
+            Build::Pie | Build::Stripped => ["-pie", "-fPIE"],
+        };
         let path = gcc(dir.path(), source, name, &[mode[0], mode[1], "-pthread", "-Wl,--build-id"]);
         let bytes = std::fs::read(&path).expect("the program");
-        if build == Build::Stripped {
+        if matches!(build, Build::Stripped | Build::StaticStripped) {
             assert!(Command::new("strip").arg(&path).status().expect("strip runs").success());
         }
         Self { dir, path, build, bytes }
@@ -60,8 +66,13 @@ impl Target {
     }
 
     pub fn start(&self) -> Server {
-        let mut child =
-            Command::new(&self.path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Server {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         let out = BufReader::new(child.stdout.take().expect("stdout"));
         let mut server = Server { child, out };
         assert_eq!(server.line(), "ready");
