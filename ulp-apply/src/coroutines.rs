@@ -30,7 +30,7 @@ pub enum ScanMemory {
 
 /// Read at once: it is looked at while it is in the processor's cache.
 const PIECE: usize = 512 << 10;
-/// No coroutine's stack is larger. What the program withholds from its children and is, is a guest's or a device's memory.
+/// No coroutine's stack is larger.
 const LARGE: u64 = 8 << 20;
 /// The C library begins memory of its own for a thread's `malloc` at a multiple of this, above another one's unused rest.
 const ARENA: u64 = 64 << 20;
@@ -195,7 +195,7 @@ impl Search {
         Self {
             suspects,
             own,
-            withheld: process.withheld().into_iter().filter(|r| r.end - r.start > LARGE).collect(),
+            withheld: process.withheld(),
             modules: snapshot.modules.iter().map(|m| m.range.0.0..m.range.1.0).collect(),
             tls: snapshot.modules.iter().filter_map(|m| m.tls).map(|t| t.mem_size.saturating_add(t.align)).sum::<u64>()
                 + PAGE,
@@ -239,7 +239,7 @@ impl Search {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
         // What can tell soonest that somebody waits: coroutines' stacks, and the places where their stack pointers are kept.
-        let mut mappings: Vec<&Mapping> = maps.iter().filter(|m| m.write && !self.is_withheld(m)).collect();
+        let mut mappings: Vec<&Mapping> = self.searched(&maps).collect();
         mappings.sort_by_key(|m| (sieve.candidate(m).is_none(), m.name != "[heap]", m.end - m.start));
         for mapping in mappings {
             let looked_at = stacks.of_threads.get(&mapping.start);
@@ -300,8 +300,12 @@ impl Search {
         }
     }
 
-    fn is_withheld(&self, mapping: &Mapping) -> bool {
-        self.withheld.contains(&(mapping.start..mapping.end))
+    /// Mappings in which something may wait. Larger than any stack, and withheld from the program's children: a guest's or a
+    /// device's memory. Or executable where the first thread's stack is not: code that the program makes.
+    fn searched<'m>(&'m self, maps: &'m Maps) -> impl Iterator<Item = &'m Mapping> {
+        let all_executable = maps.iter().any(|m| m.name == "[stack]" && m.exec);
+        let foreign = move |m: &Mapping| self.withheld.contains(&(m.start..m.end)) || m.exec && !all_executable;
+        maps.iter().filter(move |m| m.write && !(m.end - m.start > LARGE && foreign(m)))
     }
 
     /// What is there of a part of a mapping, in pieces.
