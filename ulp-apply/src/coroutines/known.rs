@@ -4,9 +4,9 @@
 //! recognised; a static program without any names might, and so counts as one that does.
 
 use crate::memory::{self, Memory};
-use crate::process::{Dynamic, Module, Process, Role};
+use crate::process::{Dynamic, Module, Process, Role, with_elf};
 use crate::symbols;
-use object::{Object as _, ObjectSymbol as _, ReadCache};
+use object::{Object as _, ObjectSymbol as _};
 use ulp_arch::RemoteAddr;
 
 /// The C library's. `getcontext` alone is no sign: profilers and unwinders call it.
@@ -75,11 +75,11 @@ fn base_name(module: &Module) -> &str {
 /// A symbol of the files that belong to the module. `None`: none of them is there, or has symbols.
 fn named(process: &Process, module: &Module, wanted: impl Fn(&str) -> bool) -> Option<Option<String>> {
     process.files_of(module).iter().find_map(|path| {
-        let cache = ReadCache::new(std::fs::File::open(path).ok()?);
-        let elf = object::File::parse(&cache).ok()?;
-        let mut names = elf.symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).peekable();
-        names.peek()?;
-        Some(names.find(|name| wanted(name)).map(str::to_owned))
+        with_elf(path, |elf| {
+            let mut names = elf.symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).peekable();
+            names.peek()?;
+            Some(names.find(|name| wanted(name)).map(str::to_owned))
+        })
     })
 }
 
