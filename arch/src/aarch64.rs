@@ -2,6 +2,8 @@
 //! aarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
+mod relocations;
+
 use crate::{Arch, Call, Flow, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
@@ -27,11 +29,11 @@ impl Arch for Aarch64 {
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
     }
-    fn relocation(&self, _r_type: u32) -> Option<&'static RelocRow> {
-        None
+    fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
+        relocations::RELOCATIONS.iter().find(|r| r.r_type == r_type)
     }
     fn relocations(&self) -> &'static [RelocRow] {
-        &[]
+        relocations::RELOCATIONS
     }
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
         // B and BL: bits 31..26 are 000101 or 100101, the distance in words the other 26 (Arm ARM, C6.2).

@@ -14,7 +14,7 @@ mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
-pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow};
+pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow, SeenFrom, SlotKind};
 
 use core::fmt;
 

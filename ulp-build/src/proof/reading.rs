@@ -107,6 +107,8 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
                 _ => None,
             }
         }
+        // Of instructions that hold a part of an address each, none says the whole.
+        Formula::PagePcRelative | Formula::Slot(..) | Formula::ModuleOffset => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
     }
 }

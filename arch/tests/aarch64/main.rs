@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The aarch64 column against that processor's assemblers, linkers and compilers, and against QEMU, which runs what we make.
+//! On other machines the cross tools do it; without them these tests say so and pass.
+
+mod reloc;
+
+use object::{Object, ObjectSection};
+use std::path::Path;
+use std::process::{Command, Output};
+use ulp_arch::Arch;
+
+fn aarch64() -> &'static dyn Arch {
+    ulp_arch::by_name("aarch64").unwrap()
+}
+
+fn native() -> bool {
+    ulp_arch::host().is_some_and(|host| host.machine() == aarch64().machine())
+}
+
+/// The name of a GNU tool for aarch64.
+fn gnu(name: &str) -> String {
+    if native() { name.to_owned() } else { format!("aarch64-linux-gnu-{name}") }
+}
+
+/// Whether one of the tools is missing, which is said.
+fn missing(tools: &[&str]) -> bool {
+    let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+    let missing = tools.iter().find(|tool| !there(tool));
+    if let Some(tool) = missing {
+        println!("SKIPPED: {tool} is not installed");
+    }
+    missing.is_some()
+}
+
+fn output(tool: &str, args: &[&str], dir: &Path) -> Output {
+    let done = Command::new(tool).args(args).current_dir(dir).output();
+    done.unwrap_or_else(|e| panic!("{tool}: {e}"))
+}
+
+fn run(tool: &str, args: &[&str], dir: &Path) -> Result<(), String> {
+    let done = output(tool, args, dir);
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
+fn text_of(file: &[u8]) -> Vec<u8> {
+    object::File::parse(file).unwrap().section_by_name(".text").unwrap().data().unwrap().to_vec()
+}
