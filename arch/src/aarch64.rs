@@ -2,9 +2,11 @@
 //! aarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
+mod insn;
+mod relaxed;
 mod relocations;
 
-use crate::{Arch, Call, Flow, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
+use crate::{Arch, Call, Insn, InsnDetail, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
 const RESULT: usize = 0;
@@ -36,28 +38,28 @@ impl Arch for Aarch64 {
         relocations::RELOCATIONS
     }
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
-        // B and BL: bits 31..26 are 000101 or 100101, the distance in words the other 26 (Arm ARM, C6.2).
-        let direct =
-            |word: u32| matches!(word >> 26, 0b000101 | 0b100101).then_some((word >> 31 == 1, (word << 6) as i32 >> 4));
-        let insn = |(index, bytes): (usize, &[u8])| {
-            let (start, word) = (4 * index, u32::from_le_bytes(bytes.try_into().ok()?));
-            let flow = match direct(word) {
-                Some((call, distance)) => {
-                    let (field, target) = (Some(start), Some(start as i64 + i64::from(distance)));
-                    if call { Flow::Call { field, target } } else { Flow::Jump { field, target } }
-                }
-                None => Flow::Next,
-            };
-            Some(Insn { start, end: start + 4, flow })
-        };
-        code.chunks_exact(4).enumerate().map_while(insn).collect()
+        insn::decode(code)
     }
-    fn loops_to_entry(&self, _code: &[u8]) -> bool {
-        true // conditional and computed jumps are not told apart yet
+    fn counts_from(&self, insn: &Insn) -> usize {
+        insn.start
     }
-    fn assembled(&self, _bytes: usize) -> Option<u32> {
-        // R_AARCH64_JUMP26: a jump to anywhere in reach.
-        Some(282)
+    fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {
+        insn::detail(code, at)
+    }
+    fn assembled_in(&self, code: &[u8], insn: &Insn, _field: usize) -> Option<u32> {
+        insn::assembled(insn::word_at(code, insn.start)?)
+    }
+    fn returns(&self, code: &[u8]) -> bool {
+        insn::returns(code)
+    }
+    fn runs_over_end(&self, code: &[u8]) -> bool {
+        insn::runs_over_end(code)
+    }
+    fn relaxed_around(&self, r_type: u32) -> (usize, usize) {
+        relaxed::around(r_type)
+    }
+    fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
+        relaxed::form(r_type, code, field)
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {

@@ -218,6 +218,10 @@ pub enum LinkedForm {
     },
     /// The slot was left out: the symbol's address is an operand, without addend.
     Immediate,
+    /// Nothing is left of it: the instruction depends on no symbol any more, and a neighbour does its work too.
+    Elided,
+    /// Another instruction stands there, of which this says nothing.
+    Rewritten,
 }
 
 /// Everything generic code may ask about a processor. Ask for a property, never for a name.
@@ -247,6 +251,10 @@ pub trait Arch: Sync + fmt::Debug {
     /// The instructions of `code` from its first byte on, in order and without a hole. Ends early where bytes are no
     /// instruction: whoever finds no instruction at a place that matters must refuse.
     fn decode(&self, code: &[u8]) -> Vec<Insn>;
+    /// The offset that a PC-relative field of `insn` counts from, as the processor sees it.
+    fn counts_from(&self, insn: &Insn) -> usize {
+        insn.end
+    }
     /// Whether the relocated field at `offset` of `code` is the destination of a direct call or jump, so that its symbol is
     /// branched to and not used as an address. For many fields of one function ask [`Arch::decode`] once.
     fn is_branch_field(&self, code: &[u8], offset: usize) -> bool {
@@ -284,6 +292,10 @@ pub trait Arch: Sync + fmt::Debug {
     /// the instruction are the field and what follows it; `None`: the field cannot hold any distance.
     fn assembled(&self, _bytes: usize) -> Option<u32> {
         None
+    }
+    /// Likewise for the field at `field` of the instruction `insn` of `code`.
+    fn assembled_in(&self, _code: &[u8], insn: &Insn, field: usize) -> Option<u32> {
+        self.assembled(insn.end - field)
     }
     /// Whether `code` has a way out: a return, or a jump to somewhere else. True too where that cannot be seen.
     fn returns(&self, _code: &[u8]) -> bool {

@@ -2,6 +2,8 @@
 //! The aarch64 column against that processor's assemblers, linkers and compilers, and against QEMU, which runs what we make.
 //! On other machines the cross tools do it; without them these tests say so and pass.
 
+mod decode;
+mod relax;
 mod reloc;
 
 use object::{Object, ObjectSection};
@@ -44,4 +46,22 @@ fn run(tool: &str, args: &[&str], dir: &Path) -> Result<(), String> {
 
 fn text_of(file: &[u8]) -> Vec<u8> {
     object::File::parse(file).unwrap().section_by_name(".text").unwrap().data().unwrap().to_vec()
+}
+
+/// The bytes of `source` linked at `address`.
+fn assemble(source: &str, address: u64) -> Vec<u8> {
+    assemble_with(source, address, &[])
+}
+
+/// Likewise, where the symbols have these values.
+fn assemble_with(source: &str, address: u64, symbols: &[(&str, u64)]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.s"), format!(".arch armv8.5-a+sve\n.text\n{source}\n")).unwrap();
+    run(&gnu("as"), &["-o", "a.o", "a.s"], dir.path()).unwrap_or_else(|e| panic!("as refuses:\n{source}\n{e}"));
+    let text = format!("-Ttext={address:#x}");
+    let symbols: Vec<_> = symbols.iter().map(|(name, value)| format!("--defsym={name}={value:#x}")).collect();
+    let mut args = vec!["-e", "0", &text, "-o", "a", "a.o"];
+    args.extend(symbols.iter().map(String::as_str));
+    run(&gnu("ld"), &args, dir.path()).unwrap_or_else(|e| panic!("ld refuses:\n{source}\n{e}"));
+    text_of(&std::fs::read(dir.path().join("a")).unwrap())
 }

@@ -90,6 +90,8 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
                     Some(entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0)))
                 }
                 LinkedForm::Immediate => Some(Reading::At(LinkAddr(value()? as u64))),
+                LinkedForm::Elided => Some(Reading::Nothing),
+                LinkedForm::Rewritten => None,
             }
         }
         Formula::TpOffset => elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread),
