@@ -3,6 +3,7 @@
 //! On other machines the cross tools do it; without them these tests say so and pass.
 
 mod decode;
+mod gate;
 mod relax;
 mod reloc;
 
@@ -64,4 +65,19 @@ fn assemble_with(source: &str, address: u64, symbols: &[(&str, u64)]) -> Vec<u8>
     args.extend(symbols.iter().map(String::as_str));
     run(&gnu("ld"), &args, dir.path()).unwrap_or_else(|e| panic!("ld refuses:\n{source}\n{e}"));
     text_of(&std::fs::read(dir.path().join("a")).unwrap())
+}
+
+/// The exit status of a program whose sections stand at these places, on a processor with everything that QEMU has.
+fn run_program(source: &str, places: &[(&str, u64)]) -> Option<i32> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.s"), source).unwrap();
+    run(&gnu("as"), &["-o", "a.o", "a.s"], dir.path()).unwrap_or_else(|e| panic!("as refuses:\n{source}\n{e}"));
+    let places: Vec<_> = places.iter().map(|(name, at)| format!("--section-start=.{name}={at:#x}")).collect();
+    let mut args = vec!["-o", "a", "a.o"];
+    args.extend(places.iter().map(String::as_str));
+    run(&gnu("ld"), &args, dir.path()).unwrap_or_else(|e| panic!("ld refuses:\n{source}\n{e}"));
+    if native() {
+        return Command::new(dir.path().join("a")).status().unwrap().code();
+    }
+    output("qemu-aarch64", &["-cpu", "max,pauth-impdef=on", "./a"], dir.path()).status.code()
 }
