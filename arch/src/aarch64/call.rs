@@ -44,15 +44,12 @@ const CURED: [u64; 13] = [
     441, // epoll_pwait2
 ];
 
-/// Calls that a signal's handler always ends with EINTR, SA_RESTART or not (ERESTARTNOHAND and restart blocks).
-const ENDED: [u64; 7] = [
-    72, // pselect6
-    73, // ppoll
-    NANOSLEEP,
-    CLOCK_NANOSLEEP,
-    RESTART_SYSCALL,
+/// Calls that a signal's handler always ends with EINTR, SA_RESTART or not (ERESTARTNOHAND). Restart blocks are ended too.
+const ENDED: [u64; 4] = [
+    72,  // pselect6
+    73,  // ppoll
     133, // rt_sigsuspend
-    FUTEX,
+    CLOCK_NANOSLEEP,
 ];
 
 /// Whether the thread has not left the call in which it slept: everything is as then, but for x0 and pc.
@@ -111,7 +108,8 @@ pub(super) fn resumed(saved: &Regs, asleep: &Asleep) -> Regs {
 /// How it goes on when a signal's handler runs first.
 pub(super) fn interrupted(saved: &Regs, asleep: &Asleep, restart: bool) -> Regs {
     let mut regs = *saved;
-    if restarts(saved, asleep) && (!restart || ENDED.contains(&asleep.number)) {
+    let ended = || ENDED.contains(&asleep.number) || has_restart_block(saved, asleep);
+    if restarts(saved, asleep) && (!restart || ended()) {
         regs.words[0] = EINTR;
         regs.words[PC] = asleep.pc;
     }

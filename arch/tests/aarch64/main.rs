@@ -4,6 +4,7 @@
 
 mod decode;
 mod gate;
+mod registers;
 mod relax;
 mod reloc;
 
