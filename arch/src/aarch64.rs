@@ -5,6 +5,7 @@
 //! (<https://github.com/ARM-software/abi-aa>: AAELF64, AADWARF64, AAPCS64), Arm Architecture Reference Manual (Arm ARM). No
 //! patch is made until guests have shown that it runs.
 
+mod address;
 mod call;
 mod gate;
 mod insn;
@@ -14,8 +15,8 @@ mod relocations;
 mod unwind;
 
 use crate::{
-    Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations,
-    Stub, Undisplaceable,
+    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr,
+    SlotRelocations, Stub, Undisplaceable,
 };
 
 #[derive(Debug)]
@@ -46,6 +47,9 @@ impl Arch for Aarch64 {
     }
     fn counts_from(&self, insn: &Insn) -> usize {
         insn.start
+    }
+    fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
+        address::follow(code, field)
     }
     fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {
         insn::detail(code, at)

@@ -373,3 +373,43 @@ fn execute(function: &[u8], gate: &[u8], hop: &[u8], far: bool, word: u32) -> Op
     ];
     run_program(&source, &places)
 }
+
+/// The hook with a list of two patches, of which the first has been taken away: who asks for what, gets the answer that
+/// stands there, and everything else is the old function's affair.
+#[test]
+fn the_hook_answers_for_its_list() {
+    if tools() || missing(&["qemu-aarch64"]) {
+        return;
+    }
+    const LIST: u64 = 0x42_0000;
+    for pad in ["bti c", "paciasp"] {
+        let hook = aarch64().unwind_hook_behind(&assemble(pad, FUNCTION), RemoteAddr(LIST)).unwrap();
+        // The second patch is at 0x5000 to 0x6000, with functions at 0x5000 to 0x5010 and 0x5100 to 0x5200.
+        for (pc, want) in [
+            (0x5000, 1),
+            (0x500f, 1),
+            (0x5010, 0),
+            (0x5100, 2),
+            (0x51ff, 2),
+            (0x5fff, 0),
+            (0x6000, 99),
+            (0x4fff, 99),
+            (0x1000, 99),
+        ] {
+            let undo = if pad == "paciasp" { "autiasp" } else { "" };
+            let source = format!(
+                ".arch armv8.5-a\n.section .start,\"ax\"\n.globl _start\n_start:\n ldr x0,={pc}\n ldr x1,=bases\n bl find\n
+                 mov x8,#93\n cbz x0,1f\n cmp x0,#99\n b.eq 1f\n ldr x1,=bases\n ldp x2,x3,[x1]\n ldr x4,[x1,#16]\n orr x2,x2,x3\n
+                 cbnz x2,2f\n mov x3,#0x5000\n mov x5,#0x5100\n cmp x0,#1\n csel x3,x3,x5,eq\n cmp x3,x4\n b.eq 1f\n
+                 2: mov x0,#200\n 1: svc #0\n.ltorg\n
+                 .section .function,\"ax\"\nfind: {pad}\n.byte {}\n ldr x2,=bases\n cmp x1,x2\n b.ne 3f\n ldr x2,={pc}\n cmp x0,x2\n
+                 b.ne 3f\n mov x0,#99\n {undo}\n ret\n 3: mov x0,#201\n {undo}\n ret\n.ltorg\n
+                 .section .list,\"aw\"\n.xword 2,0,0,0, 0x1000,0,7,7, 0x5000,0x6000,functions,2\n
+                 functions: .xword 0x5000,0x5010,1, 0x5100,0x5200,2\nbases: .xword -1,-1,-1\n",
+                list(&hook),
+            );
+            let got = run_program(&source, &[("start", 0x40_0000), ("function", FUNCTION), ("list", LIST)]);
+            assert_eq!(got, Some(want), "{pad}, pc {pc:#x}");
+        }
+    }
+}

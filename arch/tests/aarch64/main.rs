@@ -2,6 +2,7 @@
 //! The aarch64 column against that processor's assemblers, linkers and compilers, and against QEMU, which runs what we make.
 //! On other machines the cross tools do it; without them these tests say so and pass.
 
+mod address;
 mod decode;
 mod gate;
 mod registers;
