@@ -2,7 +2,7 @@
 //! Gates, entry jumps, hops, linkage table entries and the hook of the unwinder against the GNU assembler and linker, which
 //! make the code that is expected, and against QEMU, which runs it.
 
-use super::{aarch64, assemble, assemble_with, gnu, missing, run_program};
+use super::{aarch64, assemble, assemble_with, gnu, missing, run_linked, run_program};
 use ulp_arch::{Commit, Gate, JumpError, RemoteAddr, Undisplaceable};
 
 const FUNCTION: u64 = 0x40_1000;
@@ -411,5 +411,51 @@ fn the_hook_answers_for_its_list() {
             let got = run_program(&source, &[("start", 0x40_0000), ("function", FUNCTION), ("list", LIST)]);
             assert_eq!(got, Some(want), "{pad}, pc {pc:#x}");
         }
+    }
+}
+
+/// In guarded pages (BTI) a call through a register must land on a pad: what stays of a patched function's entry is one,
+/// and our jumps through x16 and x17 land on those of others.
+#[test]
+fn guarded_pages_are_entered_through_pads() {
+    if tools() || missing(&["qemu-aarch64"]) {
+        return;
+    }
+    let far = NEW + (1 << 28);
+    // The entry, how it is called, whether the jump takes the pad's place, what becomes of it.
+    const SIGILL: Option<i32> = Some(-4);
+    for (entry, call, over_pad, want) in [
+        ("bti c", "blr x9", false, Some(77)),
+        ("bti c", "blr x9", true, SIGILL),
+        ("bti jc", "blr x9", false, Some(77)),
+        ("paciasp", "blr x9", false, Some(77)),
+        ("paciasp", "blr x9", true, SIGILL),
+        ("pacibsp", "blr x9", false, Some(77)),
+        ("nop", "bl function", false, Some(77)),
+        ("nop", "blr x9", false, SIGILL),
+    ] {
+        let code = assemble(&format!("{entry}; nop"), FUNCTION);
+        let pad = if over_pad { 0 } else { aarch64().landing_pad_len(&code) };
+        let mut entered = code.clone();
+        let jump = aarch64().entry_jump(RemoteAddr(FUNCTION + pad as u64), RemoteAddr(GATE)).unwrap();
+        entered[pad..pad + 4].copy_from_slice(&jump);
+        // The hop leads far to new code, which leads back through a linkage table entry of ours to the program's own end.
+        let hop = aarch64().hop(RemoteAddr(GATE), &code[..pad], RemoteAddr(far)).unwrap();
+        let plt = aarch64().plt_entry(RemoteAddr(far + 0x100), RemoteAddr(VAR)).unwrap();
+        let source = format!(
+            ".arch armv8.5-a\n.section .start,\"ax\"\n.globl _start\n_start:\n ldr x9,=function\n {call}\n mov x8,#93\n svc #0\n.ltorg\n
+             own: bti c\n add x0,x0,#70\n ret\n
+             .section .function,\"ax\"\nfunction: .byte {}\n.section .gate,\"ax\"\n.byte {}\n
+             .section .new,\"ax\"\n paciasp\n stp x29,x30,[sp,#-16]!\n mov x0,#7\n bl .+0xf4\n ldp x29,x30,[sp],#16\n retaa\n
+             .org 0x100\n.byte {}\n.section .var,\"aw\"\n.xword own\n",
+            list(&entered),
+            list(&hop),
+            list(&plt),
+        );
+        let places = [("start", 0x40_0000), ("function", FUNCTION), ("gate", GATE), ("new", far), ("var", VAR)];
+        // Not into a page of the code's.
+        let note = "--section-start=.note.gnu.property=0x430000";
+        let got = run_linked(&source, &places, &["-z", "force-bti", note]);
+        assert_eq!(got, want, "{entry}; {call}, over the pad: {over_pad}");
     }
 }

@@ -10,6 +10,7 @@ mod relax;
 mod reloc;
 
 use object::{Object, ObjectSection};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use ulp_arch::Arch;
@@ -69,17 +70,24 @@ fn assemble_with(source: &str, address: u64, symbols: &[(&str, u64)]) -> Vec<u8>
     text_of(&std::fs::read(dir.path().join("a")).unwrap())
 }
 
-/// The exit status of a program whose sections stand at these places, on a processor with everything that QEMU has.
+/// The exit status, or the negative signal, of a program whose sections stand at these places, on a processor with everything that QEMU has.
 fn run_program(source: &str, places: &[(&str, u64)]) -> Option<i32> {
+    run_linked(source, places, &[])
+}
+
+/// Likewise, linked with these options too.
+fn run_linked(source: &str, places: &[(&str, u64)], options: &[&str]) -> Option<i32> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.s"), source).unwrap();
     run(&gnu("as"), &["-o", "a.o", "a.s"], dir.path()).unwrap_or_else(|e| panic!("as refuses:\n{source}\n{e}"));
     let places: Vec<_> = places.iter().map(|(name, at)| format!("--section-start=.{name}={at:#x}")).collect();
     let mut args = vec!["-o", "a", "a.o"];
     args.extend(places.iter().map(String::as_str));
+    args.extend(options);
     run(&gnu("ld"), &args, dir.path()).unwrap_or_else(|e| panic!("ld refuses:\n{source}\n{e}"));
-    if native() {
-        return Command::new(dir.path().join("a")).status().unwrap().code();
-    }
-    output("qemu-aarch64", &["-cpu", "max,pauth-impdef=on", "./a"], dir.path()).status.code()
+    let status = match native() {
+        true => Command::new(dir.path().join("a")).status().unwrap(),
+        false => output("qemu-aarch64", &["-cpu", "max,pauth-impdef=on", "./a"], dir.path()).status,
+    };
+    status.code().or_else(|| status.signal().map(|signal| -signal))
 }
