@@ -25,8 +25,60 @@ pub enum Formula {
     TpSlotPcRelative,
     /// `Z + A`: the size of the symbol.
     Size,
+    /// `Page(S + A) - Page(P)`: the page of the symbol, for an instruction that adds pages to its own.
+    PagePcRelative,
+    /// The place of a slot, seen from somewhere. The addend belongs to what the slot holds: it is for `S + A`.
+    Slot(SlotKind, SeenFrom),
+    /// `S + A - DTP`: the variable's distance from the start of its module's block (local-dynamic).
+    ModuleOffset,
     /// Known by name, but not something a patch can carry yet: the build refuses it.
     Unsupported,
+}
+
+/// What a slot of [`Formula::Slot`] holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum SlotKind {
+    /// `S + A`
+    Address,
+    /// `S + A - TP`: the variable's distance from the thread pointer (initial-exec).
+    ThreadOffset,
+    /// Two words for `__tls_get_addr`: the module, and the variable's distance from the start of its block (general-dynamic).
+    ThreadIndex,
+    /// Two words likewise, the second of them 0 (local-dynamic).
+    ThreadModule,
+    /// Two words: a resolver, and its argument (TLS descriptor).
+    ThreadDescriptor,
+}
+
+/// From where a place is seen: what is taken off its address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum SeenFrom {
+    /// Nothing: the address itself.
+    Zero,
+    /// `P`
+    Place,
+    /// `Page(P)`, off the page of the address.
+    PlacePage,
+    /// `GOT`, the start of the table of slots (`_GLOBAL_OFFSET_TABLE_`).
+    Table,
+    /// `Page(GOT)`
+    TablePage,
+}
+
+impl SeenFrom {
+    /// The distance to `address`, for the relocated place `place` and a table of slots at `table`. `Page(x)` is the
+    /// 4096 bytes around `x`, whatever the pages of the system are.
+    pub fn distance(self, address: u64, place: u64, table: u64) -> i64 {
+        let page = |x: u64| x & !0xfff;
+        let (to, from) = match self {
+            Self::Zero => (address, 0),
+            Self::Place => (address, place),
+            Self::PlacePage => (page(address), page(place)),
+            Self::Table => (address, table),
+            Self::TablePage => (address, page(table)),
+        };
+        to.wrapping_sub(from) as i64
+    }
 }
 
 /// Where the computed value goes.
@@ -36,6 +88,12 @@ pub enum Field {
     Bytes(u8),
     /// Instruction bits: each part takes `value[low + width - 1 : low]` into the 32-bit instruction word at `at`.
     Bits(&'static [BitPart]),
+    /// `value[low + 15 : low]` in bits [20:5] of a `movz`; of a negative value the complement, and the `movz` becomes a
+    /// `movn` (bit 30 clear).
+    MovWide {
+        /// Lowest bit of the value that goes here.
+        low: u8,
+    },
 }
 
 /// One part of an instruction field.
@@ -122,7 +180,7 @@ impl Field {
     pub fn size(self) -> usize {
         match self {
             Self::Bytes(n) => usize::from(n),
-            Self::Bits(_) => 4,
+            Self::Bits(_) | Self::MovWide { .. } => 4,
         }
     }
 }
@@ -162,6 +220,14 @@ impl RelocRow {
                     word = word & !(mask << part.at) | bits << part.at;
                 }
                 place.copy_from_slice(&word.to_le_bytes());
+            }
+            Field::MovWide { low } => {
+                const MOVZ: u32 = 1 << 30;
+                let word = u32::from_le_bytes([place[0], place[1], place[2], place[3]]);
+                let bits = if value < 0 { !value } else { value };
+                let bits = (bits >> low) as u32 & 0xffff;
+                let opcode = if value < 0 { word & !MOVZ } else { word | MOVZ };
+                place.copy_from_slice(&(opcode & !(0xffff << 5) | bits << 5).to_le_bytes());
             }
         }
         Ok(())

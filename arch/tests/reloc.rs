@@ -25,6 +25,7 @@ fn mask(field: Field) -> u64 {
         Field::Bytes(8) => u64::MAX,
         Field::Bytes(n) => (1 << (8 * n)) - 1,
         Field::Bits(parts) => parts.iter().map(|p| ((1 << p.width) - 1) << p.at).sum(),
+        Field::MovWide { .. } => 0xffff << 5 | 1 << 30,
     }
 }
 
@@ -56,11 +57,19 @@ proptest! {
                 prop_assert_eq!(&after[offset + size..], &before[offset + size..]);
                 let read_back = match row.field {
                     Field::Bytes(_) => word(&after),
+                    Field::MovWide { low } => {
+                        let bits = (word(&after) >> 5 & 0xffff) << low;
+                        if word(&after) >> 30 & 1 == 0 { !bits & 0xffff << low } else { bits }
+                    }
                     Field::Bits(parts) => {
                         parts.iter().map(|p| ((word(&after) >> p.at) & ((1 << p.width) - 1)) << p.low).sum()
                     }
                 };
-                let same = if matches!(row.field, Field::Bits(_)) { 0x0fff_fffc } else { mask };
+                let same = match row.field {
+                    Field::Bits(parts) => parts.iter().map(|p| ((1 << p.width) - 1) << p.low).sum(),
+                    Field::MovWide { low } => 0xffff << low,
+                    Field::Bytes(_) => mask,
+                };
                 prop_assert_eq!(read_back, value as u64 & same);
             }
         }

@@ -496,6 +496,10 @@ impl Linker<'_, '_> {
             Formula::TpOffset => self.thread_offset(symbol)?.wrapping_add(addend),
             Formula::TpSlotPcRelative => relative(self.slot(symbol, Slot::ThreadOffset)?),
             Formula::Size => (self.size(symbol)? as i64).wrapping_add(addend),
+            // No processor for which patches can be applied has these yet; the needs of each relocation were noted before.
+            Formula::PagePcRelative | Formula::Slot(..) | Formula::ModuleOffset => {
+                return Err(self.layout.meaningless(row, symbol));
+            }
             Formula::Nothing | Formula::Unsupported => return Err(self.layout.meaningless(row, symbol)),
         })
     }
