@@ -2,7 +2,10 @@
 //! loongarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
 //! until then every question about them is answered with "not supported", and no patch is made.
 
-use crate::{Arch, Call, Flow, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
+mod insn;
+mod reloc;
+
+use crate::{Arch, Call, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
 const RESULT: usize = 4;
@@ -30,38 +33,32 @@ impl Arch for LoongArch64 {
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
     }
-    fn relocation(&self, _r_type: u32) -> Option<&'static RelocRow> {
-        None
+    fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
+        reloc::RELOCATIONS.iter().find(|row| row.r_type == r_type)
+    }
+    fn relocation_at(&self, r_type: u32, code: &[u8], at: usize) -> Option<&'static RelocRow> {
+        reloc::at(r_type, code, at)
+    }
+    fn widened_by(&self, r_type: u32) -> Option<u32> {
+        reloc::widened_by(r_type)
     }
     fn relocations(&self) -> &'static [RelocRow] {
-        &[]
+        reloc::RELOCATIONS
+    }
+    fn counts_from(&self, insn: &Insn) -> usize {
+        insn.start
     }
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
-        // B and BL: bits 31..26 are 010100 or 010101; of the distance in words the low 16 bits stand at bit 10 and the high 10
-        // at bit 0 (LoongArch reference manual, volume 1, 2.2.6).
-        let direct = |word: u32| {
-            let words = (word >> 10 & 0xffff) | (word & 0x3ff) << 16;
-            matches!(word >> 26, 0b010100 | 0b010101).then_some((word >> 26 == 0b010101, (words << 6) as i32 >> 4))
-        };
-        let insn = |(index, bytes): (usize, &[u8])| {
-            let (start, word) = (4 * index, u32::from_le_bytes(bytes.try_into().ok()?));
-            let flow = match direct(word) {
-                Some((call, distance)) => {
-                    let (field, target) = (Some(start), Some(start as i64 + i64::from(distance)));
-                    if call { Flow::Call { field, target } } else { Flow::Jump { field, target } }
-                }
-                None => Flow::Next,
-            };
-            Some(Insn { start, end: start + 4, flow })
-        };
-        code.chunks_exact(4).enumerate().map_while(insn).collect()
+        insn::decode(code)
     }
-    fn loops_to_entry(&self, _code: &[u8]) -> bool {
-        true // conditional and computed jumps are not told apart yet
+    fn assembled_in(&self, code: &[u8], insn: &Insn, _field: usize) -> Option<u32> {
+        insn::branch_type(code, insn.start)
     }
-    fn assembled(&self, _bytes: usize) -> Option<u32> {
-        // R_LARCH_B26: a jump to anywhere in reach.
-        Some(66)
+    fn returns(&self, code: &[u8]) -> bool {
+        insn::returns(code)
+    }
+    fn runs_over_end(&self, code: &[u8]) -> bool {
+        insn::runs_over_end(code)
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {
