@@ -3,7 +3,7 @@
 //! 2.2.1.5 and 2.2.1.6 (pcaddi, pcaddu12i, pcaddu18i, pcalau12i), 2.2.5 (branches), appendix B (encodings). There is no other
 //! instruction that reads the program counter.
 
-use crate::{Flow, Insn};
+use crate::{Flow, Insn, JumpError, RemoteAddr};
 
 pub(super) const LEN: usize = 4;
 pub(super) const ZERO: u32 = 0;
@@ -11,6 +11,13 @@ pub(super) const RA: u32 = 1;
 
 /// `andi $zero, $zero, 0`
 pub(super) const NOP: u32 = 0x0340_0000;
+
+/// `break 0`
+pub(super) const BREAK: u32 = 0x002a_0000;
+/// `b`
+pub(super) const B: u32 = 0x5000_0000;
+/// `$r21`, which belongs to nobody.
+pub(super) const REG: u32 = 21;
 
 pub(super) fn rd(word: u32) -> u32 {
     word & 0x1f
@@ -113,6 +120,25 @@ fn through_slot(code: &[u8], at: usize) -> bool {
         && rd(load) == register
 }
 
+/// `pcaddu18i rd` and `jirl $zero, rd` at `from`.
+pub(super) fn far_jump(rd: u32, from: RemoteAddr, to: RemoteAddr) -> Result<[u32; 2], JumpError> {
+    let distance = to.0.wrapping_sub(from.0) as i64;
+    let upper = distance.wrapping_add(1 << 17) >> 18;
+    if distance % 4 != 0 || !(-(1 << 19)..1 << 19).contains(&upper) {
+        return Err(JumpError::OutOfReach { from, to });
+    }
+    let (upper, lower) = (upper as u32 & 0xf_ffff, (distance >> 2) as u32 & 0xffff);
+    Ok([0x1e00_0000 | upper << 5 | rd, 0x4c00_0000 | lower << 10 | rd << 5])
+}
+
+/// The branch on a condition `word`, leading over one instruction: its distance is 8.
+pub(super) fn over_one(word: u32) -> u32 {
+    // offs16 at [25:10]; beqz, bnez, bceqz and bcnez have more of it at [4:0], the others a register.
+    let offs21 = word >> 26 <= 0b010010;
+    let kept = if offs21 { 0xfc00_03e0 } else { 0xfc00_03ff };
+    word & kept | 2 << 10
+}
+
 pub(super) fn decode(code: &[u8]) -> Vec<Insn> {
     let mut insns = Vec::new();
     let mut at = 0;
@@ -176,6 +202,11 @@ fn ends(code: &[u8], insn: &Insn) -> (bool, bool) {
 /// `break code`: 0000 0000 0010 1010 0, code [14:0]
 pub(super) fn is_break(word: u32) -> bool {
     word >> 15 == 0b0_0000_0000_0101_0100
+}
+
+/// `syscall code`: 0000 0000 0010 1011 0, code [14:0]
+pub(super) fn is_system_call(word: u32) -> bool {
+    word >> 15 == 0b0_0000_0000_0101_0110
 }
 
 pub(super) fn returns(code: &[u8]) -> bool {

@@ -2,6 +2,8 @@
 //! The loongarch64 column against LLVM's assembler, linker and compiler for it (Debian 12 has no others), and against QEMU, which
 //! runs what we make. Without them these tests say so and pass.
 
+mod gate;
+mod jump;
 mod reloc;
 
 use object::{Object, ObjectSection};
@@ -43,4 +45,32 @@ fn assemble(source: &str, dir: &Path) -> Vec<u8> {
 
 fn text_of(file: &[u8]) -> Vec<u8> {
     object::File::parse(file).unwrap().section_by_name(".text").unwrap().data().unwrap().to_vec()
+}
+
+/// The bytes of `source`, assembled to stand at `at`, where it may name the addresses `known`.
+fn instructions(source: &str, at: u64, known: &[(&str, u64)]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    assemble(&format!(".text\n{source}\n"), dir.path());
+    let text = format!("-Ttext={at:#x}");
+    let known: Vec<String> = known.iter().map(|(name, value)| format!("--defsym={name}={value:#x}")).collect();
+    let mut args = vec!["--no-relax", "-e", "0", &text, "-o", "a", "a.o"];
+    args.extend(known.iter().map(String::as_str));
+    run("ld.lld-19", &args, dir.path()).unwrap_or_else(|| panic!("lld links\n{source}"));
+    text_of(&fs::read(dir.path().join("a")).unwrap())
+}
+
+/// Bytes for the assembler.
+fn listed(bytes: &[u8]) -> String {
+    bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The status of the program `source` with these sections.
+fn execute(source: &str, sections: &[(&str, u64)]) -> Option<i32> {
+    let dir = tempfile::tempdir().unwrap();
+    assemble(source, dir.path());
+    let places: Vec<String> = sections.iter().map(|(name, at)| format!("--section-start=.{name}={at:#x}")).collect();
+    let mut args = vec!["--no-relax", "-static", "-o", "a", "a.o"];
+    args.extend(places.iter().map(String::as_str));
+    run("ld.lld-19", &args, dir.path()).unwrap_or_else(|| panic!("lld links\n{source}"));
+    Command::new("qemu-loongarch64").arg(dir.path().join("a")).status().unwrap().code()
 }
