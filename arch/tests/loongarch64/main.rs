@@ -2,7 +2,9 @@
 //! The loongarch64 column against LLVM's assembler, linker and compiler for it (Debian 12 has no others), and against QEMU, which
 //! runs what we make. Without them these tests say so and pass.
 
+mod call;
 mod gate;
+mod insn;
 mod jump;
 mod reloc;
 
@@ -38,7 +40,7 @@ fn run(tool: &str, args: &[&str], dir: &Path) -> Option<Vec<u8>> {
 
 fn assemble(source: &str, dir: &Path) -> Vec<u8> {
     fs::write(dir.join("a.s"), source).unwrap();
-    let args = ["--triple=loongarch64", "-mattr=+d", "-filetype=obj", "-o", "a.o", "a.s"];
+    let args = ["--triple=loongarch64", "-mattr=+d,+lsx,+lasx", "-filetype=obj", "-o", "a.o", "a.s"];
     run("llvm-mc-19", &args, dir).unwrap_or_else(|| panic!("llvm-mc refuses:\n{source}"));
     fs::read(dir.join("a.o")).unwrap()
 }

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where instructions lead, from the assembler's bytes; and what linkers make of sequences they find a shorter way for.
+
+use super::{instructions, loongarch64, missing};
+use ulp_arch::{Flow, Insn};
+
+const AT: u64 = 0x1000_0000;
+
+fn code(source: &str) -> Vec<u8> {
+    instructions(source, AT, &[("far", AT + 0x10_2345_6780), ("near", AT + 0x12_3450)])
+}
+
+#[test]
+fn instructions_and_where_they_lead() {
+    use Flow::*;
+    if missing() {
+        return;
+    }
+    let jump = |target| Jump { field: Some(0), target: Some(target) };
+    let call = |target| Call { field: Some(0), target: Some(target) };
+    let (indirect_jump, indirect_call) = (Jump { field: None, target: None }, Call { field: None, target: None });
+    // Source, length of the first instruction, where it leads, the relocation its distance would have.
+    for (source, len, flow, r_type) in [
+        ("b 0x7fffffc", 4, jump(0x7ff_fffc), Some(66)),
+        ("b -0x8000000", 4, jump(-0x800_0000), Some(66)),
+        ("bl 16", 4, call(16), Some(66)),
+        ("bl near", 4, call(0x12_3450), Some(66)),
+        ("beq $a0,$a1,0x1fffc", 4, jump(0x1_fffc), Some(64)),
+        ("bne $a0,$a1,-0x20000", 4, jump(-0x2_0000), Some(64)),
+        ("blt $a0,$a1,8", 4, jump(8), Some(64)),
+        ("bge $a0,$a1,8", 4, jump(8), Some(64)),
+        ("bltu $a0,$a1,8", 4, jump(8), Some(64)),
+        ("bgeu $a0,$a1,0", 4, jump(0), Some(64)),
+        ("beqz $a0,0x3ffffc", 4, jump(0x3f_fffc), Some(65)),
+        ("bnez $a0,-0x400000", 4, jump(-0x40_0000), Some(65)),
+        ("bceqz $fcc0,8", 4, jump(8), Some(65)),
+        ("bcnez $fcc7,-8", 4, jump(-8), Some(65)),
+        ("call36 far", 8, call(0x10_2345_6780), Some(110)),
+        ("tail36 $t0,far", 8, jump(0x10_2345_6780), Some(110)),
+        ("pcaddu18i $ra,-1\n jirl $ra,$ra,-4", 8, call(-0x4_0004), Some(110)),
+        ("pcaddu18i $t0,1\n jirl $ra,$t1,0", 4, Next, Some(110)),
+        ("ret", 4, Next, None),
+        ("jr $ra", 4, Next, None),
+        ("jirl $zero,$ra,4", 4, indirect_jump, None),
+        ("jr $t0", 4, indirect_jump, None),
+        ("jirl $ra,$t0,0", 4, indirect_call, None),
+        ("jirl $t1,$t3,0", 4, indirect_call, None),
+        ("addi.d $a0,$a0,4", 4, Next, None),
+        ("pcaddi $a0,4", 4, Next, None),
+        ("xvadd.b $xr0,$xr1,$xr2", 4, Next, None),
+        ("vadd.b $vr0,$vr1,$vr2", 4, Next, None),
+        ("amswap.w $a0,$a1,$a2", 4, Next, None),
+        ("syscall 0", 4, Next, None),
+        ("break 0", 4, Next, None),
+        ("fmadd.d $fa0,$fa1,$fa2,$fa3", 4, Next, None),
+        ("fsel $fa0,$fa1,$fa2,$fcc0", 4, Next, None),
+        ("ll.w $a0,$a1,0", 4, Next, None),
+        ("csrrd $a0,0", 4, Next, None),
+    ] {
+        let code = code(source);
+        let insns = loongarch64().decode(&code);
+        assert_eq!(insns.first(), Some(&Insn { start: 0, end: len, flow }), "{source}");
+        assert_eq!(insns.last().unwrap().end, code.len(), "{source}");
+        let own = r_type.filter(|_| !matches!(flow, Next));
+        assert_eq!(loongarch64().assembled_in(&code, &insns[0], 0).filter(|_| !matches!(flow, Next)), own, "{source}");
+        assert_eq!(loongarch64().is_branch_field(&code, 0), own.is_some(), "{source}");
+        assert_eq!(loongarch64().counts_from(&insns[0]), 0, "{source}");
+    }
+    for nothing in [&[0; 4][..], &[0xff; 4], &[0, 2, 0, 0x48], &[0, 0, 0], &[]] {
+        assert_eq!(loongarch64().decode(nothing), [], "{nothing:x?}");
+    }
+}
+
+#[test]
+fn jumps_through_slots_leave_the_function() {
+    if missing() {
+        return;
+    }
+    for (source, leaves) in [
+        ("pcalau12i $t0,1\n ld.d $t0,$t0,16\n jr $t0", true),
+        ("pcalau12i $t1,1\n ld.d $t0,$t1,16\n jr $t0", true),
+        // A switch: an index is in its way.
+        ("pcalau12i $t1,1\n addi.d $t1,$t1,16\n ldx.d $t0,$t1,$a0\n jr $t0", false),
+        ("pcalau12i $t1,1\n add.d $t1,$t1,$a0\n ld.d $t0,$t1,16\n jr $t0", false),
+        ("pcalau12i $t1,1\n ld.d $t0,$t2,16\n jr $t0", false),
+        ("pcalau12i $t0,1\n ld.d $t0,$t0,16\n jr $t1", false),
+        ("pcalau12i $t0,1\n ld.d $t0,$t0,16\n jirl $zero,$t0,4", false),
+        ("ld.d $t0,$t0,16\n jr $t0", false),
+    ] {
+        let flow = loongarch64().decode(&code(source)).last().unwrap().flow;
+        let want = if leaves { Flow::TailCall } else { Flow::Jump { field: None, target: None } };
+        assert_eq!(flow, want, "{source}");
+    }
+}
+
+#[test]
+fn ways_out_and_back_to_the_entry() {
+    if missing() {
+        return;
+    }
+    // Source; whether it has a way out, runs over its end, may lead back to its entry.
+    for (source, returns, runs_over, loops) in [
+        ("addi.d $a0,$a0,1\n ret", true, false, false),
+        ("addi.d $a0,$a0,1\n ret\n nop\n nop", true, false, false),
+        ("addi.d $a0,$a0,1\n nop", false, true, false),
+        ("1: addi.d $a0,$a0,-1\n bnez $a0,1b\n ret", true, false, true),
+        ("nop\n1: addi.d $a0,$a0,-1\n bnez $a0,1b\n ret", true, false, false),
+        ("1: addi.d $a0,$a0,-1\n b 1b", false, false, true),
+        ("nop\n 1: b 1b", false, false, false),
+        ("b near", true, false, false),
+        ("beqz $a0,0x2000\n break 0", true, false, false),
+        ("tail36 $t0,far", true, false, false),
+        ("call36 far", false, true, false),
+        ("bl near", false, true, false),
+        ("bl near\n break 0", false, false, false),
+        ("jr $t0", true, false, true),
+        ("pcalau12i $t0,1\n ld.d $t0,$t0,16\n jr $t0", true, false, false),
+        ("beqz $a0,-4\n ret", true, false, false),
+        ("1: bl 1b\n ret", true, false, false),
+        (".word 0", true, true, true),
+        ("ret\n .byte 1", true, true, true),
+    ] {
+        let code = code(source);
+        let found =
+            (loongarch64().returns(&code), loongarch64().runs_over_end(&code), loongarch64().loops_to_entry(&code));
+        assert_eq!(found, (returns, runs_over, loops), "{source}");
+    }
+}
