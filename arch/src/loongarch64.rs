@@ -8,10 +8,13 @@ mod call;
 mod gate;
 mod insn;
 mod jump;
+mod relaxed;
 mod reloc;
 mod unwind;
 
-use crate::{Arch, Call, Gate, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable};
+use crate::{
+    Arch, Call, Gate, Insn, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+};
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
 /// The slot of register 0, which needs none: the kernel's marker of a system call.
@@ -69,6 +72,12 @@ impl Arch for LoongArch64 {
     }
     fn runs_over_end(&self, code: &[u8]) -> bool {
         insn::runs_over_end(code)
+    }
+    fn relaxed_around(&self, r_type: u32) -> (usize, usize) {
+        relaxed::around(r_type)
+    }
+    fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
+        relaxed::form(r_type, code, field)
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {

@@ -96,6 +96,16 @@ pub(super) fn is_load(word: u32) -> bool {
     word >> 22 == 0b00_1010_0011
 }
 
+/// `addi.d rd, rj, si12`
+pub(super) fn is_addi(word: u32) -> bool {
+    word >> 22 == 0b00_0000_1011
+}
+
+/// `lu12i.w rd, si20`
+pub(super) fn is_lu12i(word: u32) -> bool {
+    word >> 25 == 0b0001010
+}
+
 /// `pcaddu18i` and the `jirl` behind it, in one: where the two lead from the first one, and the register that `jirl` leaves
 /// the next address in.
 pub(super) fn far_branch(first: u32, second: u32) -> Option<(i64, u32)> {

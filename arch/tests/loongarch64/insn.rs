@@ -2,7 +2,7 @@
 //! Where instructions lead, from the assembler's bytes; and what linkers make of sequences they find a shorter way for.
 
 use super::{instructions, loongarch64, missing};
-use ulp_arch::{Flow, Insn};
+use ulp_arch::{Flow, Insn, LinkedForm};
 
 const AT: u64 = 0x1000_0000;
 
@@ -125,4 +125,51 @@ fn ways_out_and_back_to_the_entry() {
             (loongarch64().returns(&code), loongarch64().runs_over_end(&code), loongarch64().loops_to_entry(&code));
         assert_eq!(found, (returns, runs_over, loops), "{source}");
     }
+}
+
+/// lld 19 shortens nothing: the sequences are written as GNU ld 2.42 and lld 20 leave them.
+#[test]
+fn what_the_linker_makes_of_longer_ways() {
+    use LinkedForm::{AsWritten, Direct, Rewritten};
+    if missing() {
+        return;
+    }
+    // A sequence and what becomes of it, with the type of the relocation at its start and what is told of either.
+    for (what, r_type, long, short, form) in [
+        ("call36", 110, "call36 near", "bl near", Rewritten),
+        ("tail36", 110, "tail36 $t0,near", "b near", Rewritten),
+        ("slot", 75, "pcalau12i $a0,5\n ld.d $a0,$a0,8", "pcaddi $a0,5", Rewritten),
+        (
+            "far slot",
+            75,
+            "pcalau12i $a0,5\n ld.d $a0,$a0,8",
+            "pcalau12i $a0,6\n addi.d $a0,$a0,8",
+            Direct { before: 0 },
+        ),
+        ("address", 71, "pcalau12i $a0,5\n addi.d $a0,$a0,8", "pcaddi $a0,5", Rewritten),
+        ("general-dynamic", 97, "pcalau12i $a0,5\n addi.d $a0,$a0,8", "pcaddi $a0,5", Rewritten),
+        ("local-dynamic", 95, "pcalau12i $a0,5\n addi.d $a0,$a0,8", "pcaddi $a0,5", Rewritten),
+        ("descriptor", 111, "pcalau12i $a0,5\n addi.d $a0,$a0,8", "pcaddi $a0,5", Rewritten),
+        ("initial-exec", 87, "pcalau12i $a0,5\n ld.d $a0,$a0,8", "lu12i.w $a0,0\n ori $a0,$a0,8", Rewritten),
+        ("local-exec", 121, "lu12i.w $a0,0\n add.d $a0,$a0,$tp\n addi.d $a0,$a0,8", "addi.d $a0,$tp,8", Rewritten),
+        (
+            "address of 64 bits",
+            75,
+            "pcalau12i $a0,5\n addi.d $a1,$zero,8",
+            "pcalau12i $a0,5\n addi.d $a1,$zero,8",
+            AsWritten,
+        ),
+    ] {
+        assert_eq!(loongarch64().linked_form(r_type, &code(long), 0), AsWritten, "{what}");
+        assert_eq!(loongarch64().linked_form(r_type, &code(short), 0), form, "{what}, shortened");
+    }
+    let lower = |r_type, source: &str| loongarch64().linked_form(r_type, &code(source), 4);
+    assert_eq!(lower(76, "pcalau12i $a0,5\n ld.d $a0,$a0,8"), AsWritten);
+    assert_eq!(lower(76, "pcalau12i $a0,5\n addi.d $a1,$zero,8"), AsWritten);
+    assert_eq!(lower(76, "pcalau12i $a0,5\n addi.d $a0,$a0,8"), Rewritten, "or the lower part of a pair's address");
+    assert_eq!(lower(88, "pcalau12i $a0,5\n ld.d $a0,$a0,8"), AsWritten);
+    assert_eq!(lower(88, "lu12i.w $a0,0\n ori $a0,$a0,8"), Rewritten);
+    assert_eq!(lower(75, "nop\n pcalau12i $a0,5"), Rewritten, "what comes then is not seen");
+    assert_eq!(lower(71, "nop"), Rewritten, "nothing is there");
+    assert_eq!([119, 120, 122, 71].map(|t| loongarch64().relaxed_around(t)), [(0, 4), (0, 4), (0, 4), (0, 0)]);
 }
