@@ -4,6 +4,7 @@
 //! (DWARF numbers); LoongArch reference manual, volume 1; Linux, arch/loongarch. No patch is made for it until real machines have
 //! shown that it runs.
 
+mod address;
 mod call;
 mod gate;
 mod insn;
@@ -13,7 +14,8 @@ mod reloc;
 mod unwind;
 
 use crate::{
-    Arch, Call, Gate, Insn, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Call, Gate, Insn, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub,
+    Undisplaceable,
 };
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
@@ -63,6 +65,9 @@ impl Arch for LoongArch64 {
     }
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
         insn::decode(code)
+    }
+    fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
+        address::follow(code, field)
     }
     fn assembled_in(&self, code: &[u8], insn: &Insn, _field: usize) -> Option<u32> {
         insn::branch_type(code, insn.start)

@@ -27,6 +27,10 @@ pub(super) fn rj(word: u32) -> u32 {
     word >> 5 & 0x1f
 }
 
+pub(super) fn rk(word: u32) -> u32 {
+    word >> 10 & 0x1f
+}
+
 /// The `width` bits of `value` as a signed number.
 fn signed(value: u32, width: u32) -> i64 {
     i64::from((value << (32 - width)) as i32 >> (32 - width))
@@ -99,6 +103,11 @@ pub(super) fn is_load(word: u32) -> bool {
 /// `addi.d rd, rj, si12`
 pub(super) fn is_addi(word: u32) -> bool {
     word >> 22 == 0b00_0000_1011
+}
+
+/// `lu32i.d rd, si20`
+pub(super) fn is_lu32i(word: u32) -> bool {
+    word >> 25 == 0b0001011
 }
 
 /// `lu12i.w rd, si20`

@@ -2,7 +2,7 @@
 //! Where instructions lead, from the assembler's bytes; and what linkers make of sequences they find a shorter way for.
 
 use super::{instructions, loongarch64, missing};
-use ulp_arch::{Flow, Insn, LinkedForm};
+use ulp_arch::{AddressUse, Flow, Insn, LinkedForm};
 
 const AT: u64 = 0x1000_0000;
 
@@ -172,4 +172,57 @@ fn what_the_linker_makes_of_longer_ways() {
     assert_eq!(lower(75, "nop\n pcalau12i $a0,5"), Rewritten, "what comes then is not seen");
     assert_eq!(lower(71, "nop"), Rewritten, "nothing is there");
     assert_eq!([119, 120, 122, 71].map(|t| loongarch64().relaxed_around(t)), [(0, 4), (0, 4), (0, 4), (0, 0)]);
+}
+
+#[test]
+fn what_becomes_of_an_address() {
+    use AddressUse::{Handed, Read, Stored};
+    if missing() {
+        return;
+    }
+    // What follows `pcalau12i $t0,1`, and what becomes of the page that it makes; the address is asked for at 0.
+    for (what, rest, want) in [
+        ("load", "ld.d $a0,$t0,8\n ret", Read),
+        ("store there", "st.d $a0,$t0,8\n move $a0,$zero\n ret", Read),
+        ("float", "fld.d $fa0,$t0,8\n ret", Read),
+        ("table", "addi.d $t0,$t0,8\n alsl.d $a0,$a0,$t0,3\n ld.d $a0,$a0,0\n ret", Read),
+        ("indexed", "addi.d $t0,$t0,8\n ldx.d $a0,$t0,$a1\n ret", Read),
+        ("compared", "addi.d $t0,$t0,8\n beq $t0,$a0,8\n li.w $a0,1\n ret", Read),
+        ("overwritten", "addi.d $t0,$t0,8\n li.w $t0,1\n st.d $t0,$a1,0\n ret", Read),
+        ("overwritten by a load", "ld.d $t0,$t0,8\n st.d $t0,$a1,0\n ret", Read),
+        ("clobbered by a call", "bl 0x100000\n st.d $t0,$a1,0\n ret", Read),
+        ("result", "addi.d $a0,$t0,8\n ret", Handed),
+        ("argument", "addi.d $a0,$t0,8\n bl 0x100000\n ret", Handed),
+        ("argument of a far call", "addi.d $a3,$t0,8\n call36 far\n ret", Handed),
+        ("called", "addi.d $t0,$t0,8\n jirl $ra,$t0,0\n ret", Handed),
+        ("tail call", "addi.d $a0,$t0,8\n b 0", Handed),
+        ("switch", "addi.d $t0,$t0,8\n ldx.d $t1,$t0,$a0\n jr $t1", Handed),
+        ("spilled", "addi.d $t0,$t0,8\n st.d $t0,$sp,8\n move $a0,$zero\n ret", Handed),
+        ("kept over a call", "addi.d $s0,$t0,8\n bl 0x100000\n st.d $s0,$a1,0\n ret", Stored),
+        ("stored", "addi.d $t0,$t0,8\n st.d $t0,$a1,0\n ret", Stored),
+        ("stored by index", "addi.d $t0,$t0,8\n stx.d $t0,$a1,$a2\n ret", Stored),
+        ("stored by pointer", "addi.d $t0,$t0,8\n stptr.d $t0,$a1,0\n ret", Stored),
+        ("stored on one path", "addi.d $t0,$t0,8\n beqz $a0,8\n st.d $t0,$a1,0\n move $a0,$zero\n ret", Stored),
+        ("derived", "addi.d $t0,$t0,8\n add.d $t1,$t0,$a0\n st.d $t1,$a1,0\n ret", Stored),
+        ("64 bits", "addi.d $t1,$zero,8\n lu32i.d $t1,0\n lu52i.d $t1,$t1,0\n ldx.d $a0,$t0,$t1\n ret", Read),
+        ("64 bits", "addi.d $t1,$zero,8\n lu32i.d $t1,0\n lu52i.d $t1,$t1,0\n add.d $a0,$t0,$t1\n ret", Handed),
+        ("into a float register", "movgr2fr.d $fa0,$t0\n move $a0,$zero\n ret", Handed),
+        ("exchanged", "addi.d $t0,$t0,8\n amswap.d $a0,$t0,$a1\n ret", Handed),
+        ("store-conditional", "addi.d $t0,$t0,8\n sc.d $t0,$a1,0\n ret", Handed),
+        ("a trap", "addi.d $t0,$t0,8\n break 0", Read),
+        ("runs on", "addi.d $t0,$t0,8", Handed),
+        ("in front of the start", "beqz $a0,-0x100\n move $a0,$zero\n ret", Handed),
+    ] {
+        let code = code(&format!("pcalau12i $t0,1\n {rest}"));
+        assert_eq!(loongarch64().address_use(&code, 0), want, "{what}");
+    }
+    // The lower part's instruction: an addition makes the address, a load is all there is.
+    let lower = code("pcalau12i $t0,1\n addi.d $a1,$t0,8\n st.d $a1,$a2,0\n ret");
+    assert_eq!(loongarch64().address_use(&lower, 4), Stored);
+    let lower = code("pcalau12i $t0,1\n ld.d $a1,$t0,8\n st.d $a1,$a2,0\n ret");
+    assert_eq!(loongarch64().address_use(&lower, 4), Read);
+    for (field, code) in [(2, &lower[..]), (16, &lower), (0, &[0; 4])] {
+        assert_eq!(loongarch64().address_use(code, field), Handed, "nothing at {field}");
+    }
+    assert_eq!(loongarch64().address_use(&code("bl 0\n ret"), 0), Handed);
 }
