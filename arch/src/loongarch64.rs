@@ -66,6 +66,9 @@ impl Arch for LoongArch64 {
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
         insn::decode(code)
     }
+    fn loops_to_entry(&self, code: &[u8]) -> bool {
+        insn::loops_to_entry(code)
+    }
     fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
         address::follow(code, field)
     }

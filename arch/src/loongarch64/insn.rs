@@ -202,6 +202,18 @@ pub(super) fn branch_type(code: &[u8], at: usize) -> Option<u32> {
     }
 }
 
+/// Whether a jump leads to itself: in an object whose linker may shorten code every branch does, until it is relocated.
+pub(super) fn waits(insn: &Insn) -> bool {
+    matches!(insn.flow, Flow::Jump { target: Some(to), .. } if to == insn.start as i64)
+}
+
+pub(super) fn loops_to_entry(code: &[u8]) -> bool {
+    let insns = decode(code);
+    let whole = insns.last().map_or(0, |last| last.end) == code.len();
+    let loops = |insn: &Insn| matches!(insn.flow, Flow::Jump { target: Some(0) | None, .. }) || waits(insn);
+    !whole || insns.iter().any(loops)
+}
+
 /// Whether control may go on behind the instruction, and whether it leads out of `code` in another way than by a call.
 fn ends(code: &[u8], insn: &Insn) -> (bool, bool) {
     let first = word(code, insn.start).unwrap_or(0);
@@ -209,7 +221,7 @@ fn ends(code: &[u8], insn: &Insn) -> (bool, bool) {
     let inside = |target: Option<i64>| target.is_some_and(|to| (0..code.len() as i64).contains(&to));
     match insn.flow {
         Flow::TailCall => (false, true),
-        Flow::Jump { target, .. } => (conditional, !inside(target)),
+        Flow::Jump { target, .. } => (conditional, !inside(target) || waits(insn)),
         // jirl zero, ra, 0
         Flow::Next if matches!(kind(first), Kind::Register { .. }) => (false, true),
         // break 0 and up: __builtin_trap and what asserts leave.

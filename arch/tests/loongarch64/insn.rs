@@ -106,7 +106,10 @@ fn ways_out_and_back_to_the_entry() {
         ("1: addi.d $a0,$a0,-1\n bnez $a0,1b\n ret", true, false, true),
         ("nop\n1: addi.d $a0,$a0,-1\n bnez $a0,1b\n ret", true, false, false),
         ("1: addi.d $a0,$a0,-1\n b 1b", false, false, true),
-        ("nop\n 1: b 1b", false, false, false),
+        ("nop\n nop\n 1: nop\n b 1b", false, false, false),
+        // As an object has it whose branches wait for the linker.
+        ("nop\n 1: b 1b", true, false, true),
+        ("nop\n 1: beqz $a0,1b\n ret", true, false, true),
         ("b near", true, false, false),
         ("beqz $a0,0x2000\n break 0", true, false, false),
         ("tail36 $t0,far", true, false, false),

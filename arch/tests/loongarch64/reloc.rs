@@ -310,3 +310,44 @@ fn whole_objects_as_the_linker_does_it() {
         assert!(seen.contains(&r_type), "{} was not among them", loongarch64().relocation(r_type).unwrap().name);
     }
 }
+
+const CXX: &str = "
+struct A { virtual ~A(); virtual int f(int); int x = 3; }; A::~A() {} int A::f(int n) { if (n > 3) throw n; return n + x; }
+template <class T> T sum(T t) { static T all = t; return all += t; } extern thread_local int theirs; static thread_local int own = 3;
+int use(A &a, int n) { try { return a.f(n) + sum(n) + sum(2.5) + theirs + own++; } catch (int) { return -1; } }
+";
+
+/// All there is of thread-local models and dialects, tables of exceptions and debugging information: what comes up is known.
+#[test]
+fn every_relocation_that_the_compiler_emits_has_a_row() {
+    if missing() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.c"), PROGRAM).unwrap();
+    fs::write(dir.path().join("a.cc"), CXX).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for tls in ["global-dynamic", "local-dynamic", "initial-exec", "local-exec"] {
+        for dialect in ["trad", "desc"] {
+            for model in ["normal", "extreme"] {
+                let flags = [tls, dialect, model];
+                let names = ["-ftls-model=", "-mtls-dialect=", "-mcmodel="];
+                let flags: Vec<String> =
+                    names.into_iter().zip(flags).map(|(name, value)| format!("{name}{value}")).collect();
+                for (file, level) in [("a.c", "-O0"), ("a.c", "-O2"), ("a.cc", "-O0"), ("a.cc", "-O2")] {
+                    let mut args = vec!["--target=loongarch64-linux-gnu", "-fPIC", "-fno-plt", "-g", level];
+                    args.extend(flags.iter().map(String::as_str));
+                    args.extend(["-c", file, "-o", "a.o"]);
+                    run("clang-19", &args, dir.path()).unwrap_or_else(|| panic!("clang {args:?}"));
+                    seen.extend(types_in(&fs::read(dir.path().join("a.o")).unwrap()));
+                }
+            }
+        }
+    }
+    let rows =
+        seen.iter().map(|r_type| loongarch64().relocation(*r_type).unwrap_or_else(|| panic!("no row for {r_type}")));
+    let names: Vec<&str> = rows.map(|row| row.name.trim_start_matches("R_LARCH_")).collect();
+    for name in ["32_PCREL", "TLS_GD_PC_HI20", "TLS_LD_PC_HI20", "TLS_DESC_CALL", "TLS_IE64_PC_HI12", "TLS_LE_HI20"] {
+        assert!(names.contains(&name), "{name} was not among {names:?}");
+    }
+}
