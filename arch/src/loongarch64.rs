@@ -97,6 +97,12 @@ impl Arch for LoongArch64 {
     fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
         jump::b(from, to).map(|word| jump::bytes(&[word]))
     }
+    fn hop_len(&self) -> usize {
+        jump::HOP_LEN
+    }
+    fn hop(&self, at: RemoteAddr, _pad: &[u8], to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        jump::hop(at, to)
+    }
     fn reach(&self) -> u64 {
         1 << 27
     }

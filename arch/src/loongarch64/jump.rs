@@ -4,7 +4,7 @@
 //! registers and LLVM among its reserved ones, so that no value of compiled code lives in it. A caller compiled with
 //! `-fipa-ra` may keep values in every other register which the old function is known not to change, `$t0` to `$t8` too.
 
-use super::insn::{B, NOP, REG};
+use super::insn::{B, NOP, REG, far_jump};
 use crate::{JumpError, RemoteAddr};
 
 /// `b to`; `None`: out of reach, or no place for an instruction.
@@ -40,6 +40,21 @@ pub(super) fn plt_entry(at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, Jum
         0x4c00_0000 | REG << 5,                     // jirl $zero, $r21, 0
         NOP,
     ]))
+}
+
+pub(super) const HOP_LEN: usize = 20;
+
+/// 128 GiB far with `pcaddu18i` and `jirl`; anywhere with the whole address.
+pub(super) fn hop(at: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+    if !to.0.is_multiple_of(4) {
+        return Err(JumpError::OutOfReach { from: at, to });
+    }
+    if let Ok(pair) = far_jump(REG, at, to) {
+        return Ok(bytes(&pair));
+    }
+    let mut words = constant(REG, to.0).to_vec();
+    words.push(0x4c00_0000 | REG << 5); // jirl $zero, $r21, 0
+    Ok(bytes(&words))
 }
 
 /// `rd = value`, in four instructions.

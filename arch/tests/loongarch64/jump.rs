@@ -29,6 +29,31 @@ fn entry_jumps_as_the_assembler_makes_them() {
 }
 
 #[test]
+fn hops_as_the_assembler_makes_them() {
+    if missing() {
+        return;
+    }
+    let at = RemoteAddr(TEXT);
+    let first = TEXT.wrapping_sub((1 << 37) + 0x2_0000);
+    let last = TEXT + (1 << 37) - 0x2_0004;
+    for to in [TEXT + 0x2_0000, TEXT + 0x1_fffc, TEXT - 0x1000, TEXT + (1 << 36), first, last] {
+        let ours = loongarch64().hop(at, &[], RemoteAddr(to)).unwrap();
+        assert_eq!(ours, instructions("tail36 $r21,to", TEXT, &[("to", to)]), "{to:#x}");
+    }
+    for to in [first.wrapping_sub(4), last + 4, 0x7fff_f765_4320] {
+        let ours = loongarch64().hop(at, &[], RemoteAddr(to)).unwrap();
+        let part = |low: u32, width: u32| ((to << (64 - low - width)) as i64) >> (64 - width);
+        let (upper, low, third, fourth) = (part(12, 20), to & 0xfff, part(32, 20), part(52, 12));
+        let source = format!(
+            "lu12i.w $r21,{upper}\n ori $r21,$r21,{low}\n lu32i.d $r21,{third}\n lu52i.d $r21,$r21,{fourth}\n jr $r21"
+        );
+        assert_eq!(ours, instructions(&source, TEXT, &[]), "{to:#x}");
+        assert!(ours.len() <= loongarch64().hop_len());
+    }
+    assert!(loongarch64().hop(at, &[], RemoteAddr(TEXT + 2)).is_err());
+}
+
+#[test]
 fn linkage_table_entries_as_the_assembler_makes_them() {
     if missing() {
         return;
