@@ -14,7 +14,7 @@ mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
-pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow, SeenFrom, SlotKind};
+pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
 
 use core::fmt;
 
@@ -260,6 +260,15 @@ pub trait Arch: Sync + fmt::Debug {
     }
     /// The row of a relocation type, `None` when the psABI has no such number.
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow>;
+    /// The row of a relocation of the instruction at `at` of `code`, where the field depends on the instruction.
+    fn relocation_at(&self, r_type: u32, _code: &[u8], _at: usize) -> Option<&'static RelocRow> {
+        self.relocation(r_type)
+    }
+    /// The type of relocation which, 8 bytes behind one of type `r_type`, says that both are parts of a distance of 64 bits: the
+    /// first one's range is no limit then.
+    fn widened_by(&self, _r_type: u32) -> Option<u32> {
+        None
+    }
     /// All rows, for tests and for documentation.
     fn relocations(&self) -> &'static [RelocRow];
     /// The instructions of `code` from its first byte on, in order and without a hole. Ends early where bytes are no

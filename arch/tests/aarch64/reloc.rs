@@ -28,6 +28,7 @@ fn word(row: &RelocRow) -> u32 {
     let hw = |low: u8| (u32::from(low) / 16) << 21;
     match row.field {
         Field::Bytes(_) => 0xaaaa_aaaa,
+        Field::Pair { .. } | Field::Sum { .. } | Field::SumUleb128 { .. } => panic!("{name} is another processor's"),
         Field::MovWide { low } => 0xd280_0003 | hw(low), // movz x3,#0
         Field::Bits(parts) => match (parts[0].at, parts[0].width) {
             (5, 16) if name.ends_with("_NC") => 0xf280_0003 | hw(parts[0].low), // movk x3,#0
@@ -55,7 +56,7 @@ fn word(row: &RelocRow) -> u32 {
 fn values(row: &RelocRow) -> Vec<i64> {
     let bits = match row.range {
         Range::Signed(bits) | Range::Unsigned(bits) | Range::Either(bits) => bits,
-        Range::Any => 64,
+        Range::Any | Range::Within(..) => 64,
     };
     let (half, full) = (1i128 << (bits - 1), 1i128 << bits);
     let step = match row.formula {

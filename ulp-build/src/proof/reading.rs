@@ -110,7 +110,8 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
             }
         }
         // Of instructions that hold a part of an address each, none says the whole.
-        Formula::PagePcRelative | Formula::Slot(..) | Formula::ModuleOffset => None,
+        Formula::PagePcRelative | Formula::PcPages(_) | Formula::PageOffset | Formula::Slot(..) => None,
+        Formula::ModuleOffset | Formula::TpOffsetRounded | Formula::Difference => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
     }
 }
