@@ -22,6 +22,7 @@ use ulp_arch::{Regs, RemoteAddr};
 pub enum ScanMemory {
     /// When the program or one of its libraries is known to have coroutines
     Auto,
+    /// In every program
     On,
     /// Never: a coroutine that waits inside a function goes on in its old code
     Off,
@@ -87,6 +88,8 @@ struct Search {
     modules: Vec<Range<u64>>,
     /// How far below its thread pointer a thread's data may begin.
     tls: u64,
+    /// Whether stacks are changed by the C library's `setjmp` and `longjmp` alone.
+    setjmp: bool,
     /// The C library's pointer guard, and by how much it rotates what it has disguised with it.
     guard: (u64, u32),
     /// The stop's limit, for messages.
@@ -207,6 +210,7 @@ impl Search {
                 .filter_map(|m| m.tls)
                 .map(|t| t.mem_size.saturating_add(t.align))
                 .fold(PAGE, u64::saturating_add),
+            setjmp: process.pointer_guard().is_some() && known::is_qemu(process, &snapshot.modules),
             guard: process.pointer_guard().map_or((0, 0), |guard| (guard, process.arch().pointer_rotation())),
             limit,
             buffer: Mutex::new(vec![1; PIECE]),
@@ -241,10 +245,14 @@ impl Search {
         for (_, regs) in threads {
             regs.words.iter().take(regs.len).for_each(|word| sieve.pointer(None, *word));
         }
+        let setjmp = self.setjmp && stacks.are_known(&sieve.candidates);
         let mut unwound = BTreeMap::new();
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
-        for mapping in maps.iter().filter(|m| m.write && !self.is_withheld(m)) {
+        // What can tell soonest that somebody waits: coroutines' stacks, and the places where their stack pointers are kept.
+        let mut mappings: Vec<&Mapping> = maps.iter().filter(|m| m.write && !self.is_withheld(m)).collect();
+        mappings.sort_by_key(|m| (sieve.candidate(m).is_none(), m.name != "[heap]", m.end - m.start));
+        for mapping in mappings {
             let looked_at = stacks.of_threads.get(&mapping.start);
             // What quiescence has looked at may still tell where other stacks are gone on with; below it nothing lives.
             let range = match looked_at {
@@ -269,16 +277,22 @@ impl Search {
                     }
                 }
             }
+            // Nothing that is read later can make these dead.
+            let certain = |c: &Candidate, at: u64| c.saves.lead(at) || !setjmp && c.others.lead(at);
+            let mut lives = sieve.candidates.iter().flat_map(|c| c.hits.iter().filter(move |(at, _)| certain(c, *at)));
+            let lives = held.and_then(|held| {
+                lives.find(|(at, _)| !stacks.clear(process, &held, &mut unwound, *at, deadline)).copied()
+            });
+            if let Some((at, value)) = lives {
+                return Ok((maps.at(at).map(|mapping| self.aside(mapping, at, value, true)), bytes));
+            }
         }
-        for candidate in &sieve.candidates {
-            let Some(mapping) = maps.at(candidate.range.start) else { continue };
-            for &(at, value) in &candidate.hits {
-                let beside = process.read_u64(RemoteAddr(at.saturating_sub(8)))?;
-                let lives = !candidate.is_dead(at) || self.is_saved_sp(beside, at, candidate, &sieve.candidates);
-                let Some(held) = held.filter(|_| lives) else { continue };
-                if !stacks.clear(process, &held, &mut unwound, at, deadline) {
-                    return Ok((Some(self.aside(mapping, at, value, true)), bytes));
-                }
+        for (candidate, &(at, value)) in sieve.candidates.iter().flat_map(|c| c.hits.iter().map(move |hit| (c, hit))) {
+            let beside = process.read_u64(RemoteAddr(at.saturating_sub(8)))?;
+            let lives = !candidate.is_dead(at, setjmp) || self.is_saved_sp(beside, at, candidate, &sieve.candidates);
+            let Some(held) = held.filter(|_| lives) else { continue };
+            if !stacks.clear(process, &held, &mut unwound, at, deadline) {
+                return Ok((maps.at(at).map(|mapping| self.aside(mapping, at, value, true)), bytes));
             }
         }
         Ok((None, bytes))
@@ -385,6 +399,16 @@ impl Stacks {
         stacks
     }
 
+    /// Whether each thread is on the stack that it was born with or on a coroutine's, and not in a signal handler on another, from
+    /// where the stack pointer that matters is saved like any word.
+    fn are_known(&self, candidates: &[Candidate]) -> bool {
+        let known = |frames: &Range<u64>| {
+            self.of_threads.values().any(|from| *from == frames.start)
+                || candidates.iter().any(|c| c.range.contains(&frames.start))
+        };
+        self.frames.iter().all(known)
+    }
+
     /// Whether the word is on the stack of a thread which is known never to come back to it.
     fn clear(
         &self,
@@ -408,23 +432,51 @@ struct Candidate {
     range: Range<u64>,
     /// Where addresses inside the code stand in it, and these.
     hits: Vec<(u64, u64)>,
+    /// Ways to it by registers, and by what the C library has disguised; and by all other memory.
+    saves: Ways,
+    others: Ways,
+    /// Whether there is one by a disguised word.
+    saved: bool,
+}
+
+/// Words that point into a stack.
+#[derive(Debug)]
+struct Ways {
     /// The lowest address in it that stands outside of it, or in a register.
     lowest: u64,
     /// Words in it that point to lower places in it: where they stand, and where they point.
     down: Vec<(u64, u64)>,
 }
 
+impl Ways {
+    /// Whether one leads to the return address at `at`.
+    fn lead(&self, at: u64) -> bool {
+        self.lowest <= at + 8 || self.down.iter().any(|(from, to)| *from > at && *to <= at + 8)
+    }
+}
+
+/// What a pointer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Register,
+    Plain,
+    Disguised,
+}
+
 impl Candidate {
     fn new(range: Range<u64>) -> Self {
-        Self { range, hits: Vec::new(), lowest: u64::MAX, down: Vec::new() }
+        let none = || Ways { lowest: u64::MAX, down: Vec::new() };
+        Self { range, hits: Vec::new(), saves: none(), others: none(), saved: false }
     }
 
     /// Notes a pointer to `to`, which lies in this mapping or right behind it.
-    fn point(&mut self, from: Option<u64>, to: u64) {
+    fn point(&mut self, from: Option<u64>, to: u64, kind: Kind) {
+        self.saved |= kind == Kind::Disguised;
+        let ways = if kind == Kind::Plain { &mut self.others } else { &mut self.saves };
         match from.filter(|from| self.range.contains(from)) {
             Some(from) if to > from + 8 => {}
-            Some(from) if self.down.len() < MAX_HITS => self.down.push((from, to)),
-            _ => self.lowest = self.lowest.min(to),
+            Some(from) if ways.down.len() < MAX_HITS => ways.down.push((from, to)),
+            _ => ways.lowest = ways.lowest.min(to),
         }
     }
 
@@ -438,8 +490,11 @@ impl Candidate {
     /// return address, but for that of a call which has returned already, like `swapcontext`'s and `setjmp`'s: it stands right below.
     ///
     ///   dead(at)  <=>  no word outside of [start, at] points into [start, at + 8]
-    fn is_dead(&self, at: u64) -> bool {
-        self.lowest > at + 8 && !self.down.iter().any(|(from, to)| *from > at && *to <= at + 8)
+    ///
+    /// Where it is known that stacks are changed by `setjmp` and `longjmp` only, as in QEMU, and a stack pointer that was saved for
+    /// this one is there, only such count: what requests that are done have left in memory leads to their coroutines' stacks, too.
+    fn is_dead(&self, at: u64, setjmp: bool) -> bool {
+        !self.saves.lead(at) && (setjmp && self.saved || !self.others.lead(at))
     }
 }
 
@@ -499,10 +554,14 @@ impl<'a> Sieve<'a> {
         }
     }
 
+    fn candidate(&self, mapping: &Mapping) -> Option<usize> {
+        self.candidates.binary_search_by_key(&mapping.start, |c| c.range.start).ok()
+    }
+
     /// What follows are words of this mapping.
     fn enter(&mut self, mapping: &Mapping, counts: bool) {
         self.counts = counts;
-        self.here = self.candidates.binary_search_by_key(&mapping.start, |c| c.range.start).ok();
+        self.here = self.candidate(mapping);
     }
 
     /// `bytes` stand at `at`.
@@ -547,10 +606,11 @@ impl<'a> Sieve<'a> {
 
     /// A word that may point into a candidate.
     fn pointer(&mut self, from: Option<u64>, value: u64) {
-        for to in [bare(value), self.search.plain(value)] {
+        let kind = if from.is_some() { Kind::Plain } else { Kind::Register };
+        for (to, kind) in [(bare(value), kind), (self.search.plain(value), Kind::Disguised)] {
             let after = self.candidates.partition_point(|c| c.range.start <= to);
             if let Some(stack) = after.checked_sub(1).and_then(|i| self.candidates.get_mut(i)).filter(|c| c.holds(to)) {
-                stack.point(from, to);
+                stack.point(from, to, kind);
             }
         }
     }
@@ -580,6 +640,7 @@ mod tests {
             withheld: Vec::new(),
             modules: Vec::new(),
             tls: 0,
+            setjmp: false,
             guard: GUARD,
             limit: Duration::ZERO,
             buffer: Mutex::default(),
@@ -643,12 +704,24 @@ mod tests {
             sieve.words(at, &word.to_le_bytes());
             let candidate = &sieve.candidates[0];
             assert_eq!((sieve.found.as_slice(), candidate.hits.as_slice()), (&[][..], &[(AT, 0x5042)][..]));
-            assert_eq!(candidate.is_dead(AT), dead, "{word:#x} at {at:#x}");
+            assert_eq!(candidate.is_dead(AT, false), dead, "{word:#x} at {at:#x}");
         }
         // Kept in a register.
         let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
         sieve.pointer(None, AT - 8);
-        assert!(!sieve.candidates[0].is_dead(AT));
+        assert!(!sieve.candidates[0].is_dead(AT, false) && !sieve.candidates[0].is_dead(AT, true));
+        // Where stacks are changed by setjmp alone: any word counts until a saved stack pointer is known, then only these do.
+        for (words, dead) in [
+            (&[AT - 64][..], false),
+            (&[AT - 64, disguised(AT + 64)], true),
+            (&[AT - 64, disguised(AT + 64), disguised(AT - 8)], false),
+            (&[disguised(AT + 64)], true),
+        ] {
+            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+            sieve.enter(&elsewhere, false);
+            words.iter().for_each(|word| sieve.words(0x9000, &word.to_le_bytes()));
+            assert_eq!(sieve.candidates[0].is_dead(AT, true), dead, "{words:x?}");
+        }
         // Saved together with the address, in a structure on the stack that is found by a place above.
         let candidates = [Candidate::new(STACK), Candidate::new(0x7fff_0000..0x7fff_8000)];
         for (beside, saved) in [(AT - 0x200, true), (AT + 0x200, false), (0x7fff_1000, true), (7, false)] {

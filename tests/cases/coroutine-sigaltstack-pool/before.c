@@ -19,6 +19,8 @@ static struct coroutine leader, *born, *current = &leader;
 static volatile sig_atomic_t called;
 // In disguise, so that no other memory than is meant has the address.
 static uintptr_t inside;
+// An address that an old call has left, as requests that are done leave them on the heap.
+static void *volatile left;
 
 NOINLINE void qemu_coroutine_switch(struct coroutine *from, struct coroutine *to) {
     current = to;
@@ -58,7 +60,10 @@ static void enter(struct coroutine *co, void (*entry)(void)) {
 }
 
 // Remembers where its caller goes on after the call.
-NOINLINE void remember(void) { inside = ~(uintptr_t)__builtin_return_address(0); }
+NOINLINE void remember(void) {
+    inside = ~(uintptr_t)__builtin_return_address(0);
+    left = __builtin_frame_address(0);
+}
 
 NOINLINE int work(int n) {
     volatile char room[512];

@@ -68,6 +68,15 @@ pub fn sign(process: &Process, modules: &[Module]) -> Option<String> {
     })
 }
 
+/// Whether the program is QEMU, whose coroutines' stacks are changed by `sigsetjmp` and `siglongjmp` alone.
+pub fn is_qemu(process: &Process, modules: &[Module]) -> bool {
+    const SWITCH: &str = "qemu_coroutine_switch";
+    let main = |module: &&Module| module.role == Role::Main;
+    let exported = symbols::definitions(process, modules, SWITCH).iter().any(|d| d.module.role == Role::Main);
+    exported
+        || modules.iter().find(main).is_some_and(|m| matches!(named(process, m, |name| name == SWITCH), Some(Some(_))))
+}
+
 fn base_name(module: &Module) -> &str {
     module.name.rsplit('/').next().unwrap_or_default()
 }
