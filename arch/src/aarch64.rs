@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! aarch64: register slots and identity. Relocation rows, jumps and the stub come with this architecture's own release step;
-//! until then every question about them is answered with "not supported", and no patch is made.
+//! aarch64: instructions are aligned words of 4 bytes, and a branch or address counts from its own instruction. A64 has no jump
+//! through memory and none with more than 28 bits of distance, but x16 and x17 belong to whoever stands between a call and its
+//! callee. Facts: ELF, DWARF and Procedure Call Standard for the Arm 64-bit Architecture
+//! (<https://github.com/ARM-software/abi-aa>: AAELF64, AADWARF64, AAPCS64), Arm Architecture Reference Manual (Arm ARM). No
+//! patch is made until guests have shown that it runs.
 
-use crate::{Arch, Call, Flow, Insn, JumpError, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub};
+mod address;
+mod call;
+mod gate;
+mod insn;
+mod jump;
+mod relaxed;
+mod relocations;
+mod unwind;
 
-// Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
-const RESULT: usize = 0;
-const SP: usize = 31;
-const PC: usize = 32;
-const TP: Option<usize> = None; // TPIDR_EL0 is the NT_ARM_TLS set
+use crate::{
+    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr,
+    SlotRelocations, Stub, Undisplaceable,
+};
 
 #[derive(Debug)]
 pub(crate) struct Aarch64;
@@ -27,45 +36,49 @@ impl Arch for Aarch64 {
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
     }
-    fn relocation(&self, _r_type: u32) -> Option<&'static RelocRow> {
-        None
+    fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
+        relocations::RELOCATIONS.iter().find(|r| r.r_type == r_type)
     }
     fn relocations(&self) -> &'static [RelocRow] {
-        &[]
+        relocations::RELOCATIONS
     }
     fn decode(&self, code: &[u8]) -> Vec<Insn> {
-        // B and BL: bits 31..26 are 000101 or 100101, the distance in words the other 26 (Arm ARM, C6.2).
-        let direct =
-            |word: u32| matches!(word >> 26, 0b000101 | 0b100101).then_some((word >> 31 == 1, (word << 6) as i32 >> 4));
-        let insn = |(index, bytes): (usize, &[u8])| {
-            let (start, word) = (4 * index, u32::from_le_bytes(bytes.try_into().ok()?));
-            let flow = match direct(word) {
-                Some((call, distance)) => {
-                    let (field, target) = (Some(start), Some(start as i64 + i64::from(distance)));
-                    if call { Flow::Call { field, target } } else { Flow::Jump { field, target } }
-                }
-                None => Flow::Next,
-            };
-            Some(Insn { start, end: start + 4, flow })
-        };
-        code.chunks_exact(4).enumerate().map_while(insn).collect()
+        insn::decode(code)
     }
-    fn loops_to_entry(&self, _code: &[u8]) -> bool {
-        true // conditional and computed jumps are not told apart yet
+    fn counts_from(&self, insn: &Insn) -> usize {
+        insn.start
     }
-    fn assembled(&self, _bytes: usize) -> Option<u32> {
-        // R_AARCH64_JUMP26: a jump to anywhere in reach.
-        Some(282)
+    fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
+        address::follow(code, field)
+    }
+    fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {
+        insn::detail(code, at)
+    }
+    fn assembled_in(&self, code: &[u8], insn: &Insn, _field: usize) -> Option<u32> {
+        insn::assembled(insn::word_at(code, insn.start)?)
+    }
+    fn returns(&self, code: &[u8]) -> bool {
+        insn::returns(code)
+    }
+    fn runs_over_end(&self, code: &[u8]) -> bool {
+        insn::runs_over_end(code)
+    }
+    fn relaxed_around(&self, r_type: u32) -> (usize, usize) {
+        relaxed::around(r_type)
+    }
+    fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
+        relaxed::form(r_type, code, field)
     }
 
-    fn landing_pad_len(&self, _code: &[u8]) -> usize {
-        0
+    fn landing_pad_len(&self, code: &[u8]) -> usize {
+        jump::landing_pad_len(code)
     }
     fn entry_jump_len(&self) -> usize {
         4
     }
-    fn entry_jump(&self, _from: RemoteAddr, _to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
-        Err(JumpError::Unsupported)
+    fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        // b to
+        Ok(jump::branch(from, to)?.to_le_bytes().to_vec())
     }
     fn reach(&self) -> u64 {
         1 << 27
@@ -74,36 +87,66 @@ impl Arch for Aarch64 {
         // R_AARCH64_GLOB_DAT, JUMP_SLOT, IRELATIVE
         SlotRelocations { data: 1025, jump: 1026, irelative: 1032 }
     }
-    fn plt_entry_len(&self) -> usize {
-        16
+    fn pad_acts(&self, code: &[u8]) -> bool {
+        jump::undo(code).is_some()
     }
-    fn plt_entry(&self, _at: RemoteAddr, _slot: RemoteAddr) -> Result<Vec<u8>, JumpError> {
-        Err(JumpError::Unsupported)
+    fn hop_len(&self) -> usize {
+        jump::HOP_LEN
+    }
+    fn hop(&self, at: RemoteAddr, pad: &[u8], to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        Ok(jump::hop(at, pad, to))
+    }
+    fn plt_entry_len(&self) -> usize {
+        jump::PLT_LEN
+    }
+    fn plt_entry(&self, at: RemoteAddr, slot: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        jump::plt_entry(at, slot)
+    }
+
+    fn displaceable(&self, code: &[u8], at: usize) -> Result<usize, Undisplaceable> {
+        gate::displaceable(code, at)
+    }
+    fn gate_len(&self, _displaced: &[u8]) -> usize {
+        gate::GATE_LEN
+    }
+    fn gate(&self, gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
+        gate::gate(gate)
+    }
+    fn unwind_hook(&self, list: RemoteAddr) -> Option<Vec<u8>> {
+        Some(unwind::hook(list.0, &[]))
+    }
+    fn unwind_hook_behind(&self, pad: &[u8], list: RemoteAddr) -> Option<Vec<u8>> {
+        Some(unwind::hook(list.0, pad))
     }
 
     fn regs_len(&self) -> usize {
-        34
+        call::WORDS
     }
     fn pc(&self, regs: &Regs) -> u64 {
-        regs.words[PC]
+        regs.words[call::PC]
     }
     fn sp(&self, regs: &Regs) -> u64 {
-        regs.words[SP]
+        regs.words[call::SP]
     }
-    fn thread_pointer(&self, regs: &Regs) -> Option<u64> {
-        TP.map(|word| regs.words[word])
+    fn thread_pointer(&self, _regs: &Regs) -> Option<u64> {
+        None // TPIDR_EL0 is the NT_ARM_TLS set
     }
     fn red_zone(&self) -> u64 {
         0
     }
     fn dwarf_slot(&self, reg: u16) -> Option<usize> {
-        (reg < 32).then_some(usize::from(reg))
+        // AADWARF64, "DWARF register names": x0 to x30, sp, pc.
+        (reg <= 32).then_some(usize::from(reg))
     }
     fn dwarf_sp(&self) -> u16 {
-        SP as u16
+        31
     }
     fn dwarf_ra(&self) -> u16 {
         30
+    }
+    fn code_address(&self, word: u64, mask: u64) -> u64 {
+        // Bit 55 tells the kernel's addresses from a program's, signed or not (Arm ARM, "PAC field").
+        if word >> 55 & 1 == 1 { word | mask } else { word & !mask }
     }
 
     fn call_number(&self, call: Call) -> u64 {
@@ -113,29 +156,61 @@ impl Arch for Aarch64 {
             Call::Mmap => 222,
             Call::Mprotect => 226,
             Call::SignalAction => 134,
-            Call::Restart => 128,
+            Call::Restart => call::RESTART_SYSCALL,
         }
     }
     fn stub_len(&self) -> usize {
-        256
+        call::STUB_LEN
     }
     fn stub(&self, _saved: &Regs) -> Option<Stub> {
-        None
+        None // it depends on its place
     }
-    fn call_regs(&self, saved: &Regs, _pc: RemoteAddr, _call: Call, _args: [u64; 6]) -> Regs {
-        *saved
+    fn stub_at(&self, saved: &Regs, at: RemoteAddr) -> Option<Stub> {
+        call::stub(saved, at)
+    }
+    fn stub_shapes(&self) -> Option<[Vec<u8>; 2]> {
+        call::stub_shapes()
+    }
+    fn calls_lose_registers(&self) -> bool {
+        true // the kernel's ABI for SVE: a call leaves the lower 128 bits of vectors
+    }
+    fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs {
+        call::call_regs(saved, pc, self.call_number(call), args)
     }
     fn call_result(&self, regs: &Regs) -> i64 {
-        regs.words[RESULT] as i64
+        regs.words[0] as i64
     }
+    // The registers alone tell nothing about calls: no thread is known to be in one, and none is changed.
     fn in_restart_block(&self, _regs: &Regs) -> bool {
-        true // unknown: the cautious answer
+        false
     }
     fn in_system_call(&self, _regs: &Regs) -> bool {
-        true
+        false
     }
     fn cure_eintr(&self, _regs: &mut Regs) -> bool {
         false
     }
+    /// Nothing in the registers does it: the kernel sets x8 when the thread goes on. Who has to, lets the thread go on with
+    /// PTRACE_SYSCALL and gives `restart_syscall` the number of the call again where it enters it (NT_ARM_SYSTEM_CALL), which
+    /// is before filters see it.
     fn begin_anew(&self, _regs: &mut Regs) {}
+
+    fn needs_asleep(&self) -> bool {
+        true
+    }
+    fn in_restart_block_of(&self, regs: &Regs, asleep: &Asleep) -> bool {
+        call::has_restart_block(regs, asleep)
+    }
+    fn in_system_call_of(&self, regs: &Regs, asleep: &Asleep) -> bool {
+        call::in_call(regs, asleep)
+    }
+    fn cure_eintr_of(&self, regs: &mut Regs, asleep: &Asleep) -> bool {
+        call::cure(regs, asleep)
+    }
+    fn resumed(&self, saved: &Regs, asleep: &Asleep) -> Regs {
+        call::resumed(saved, asleep)
+    }
+    fn interrupted(&self, saved: &Regs, asleep: &Asleep, restart: bool) -> Regs {
+        call::interrupted(saved, asleep, restart)
+    }
 }

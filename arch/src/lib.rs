@@ -14,7 +14,7 @@ mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
-pub use reloc::{BitPart, Field, Formula, Range, RelocError, RelocRow};
+pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
 
 use core::fmt;
 
@@ -77,6 +77,20 @@ impl Mark {
     pub fn is(self, word: u64) -> bool {
         word & self.mask == self.value
     }
+}
+
+/// A thread in a system call, as `/proc/PID/task/TID/syscall` shows it while it sleeps: what some kernels do not tell any
+/// more when it has been stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asleep {
+    /// The system call's number.
+    pub number: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// Stack pointer.
+    pub sp: u64,
+    /// Program counter: behind the instruction that made the call.
+    pub pc: u64,
 }
 
 /// Relocation types with which the dynamic loader fills slots (`r_type` of `Elf64_Rela`).
@@ -218,6 +232,10 @@ pub enum LinkedForm {
     },
     /// The slot was left out: the symbol's address is an operand, without addend.
     Immediate,
+    /// Nothing is left of it: the instruction depends on no symbol any more, and a neighbour does its work too.
+    Elided,
+    /// Another instruction stands there, of which this says nothing.
+    Rewritten,
 }
 
 /// Everything generic code may ask about a processor. Ask for a property, never for a name.
@@ -242,11 +260,24 @@ pub trait Arch: Sync + fmt::Debug {
     }
     /// The row of a relocation type, `None` when the psABI has no such number.
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow>;
+    /// The row of a relocation of the instruction at `at` of `code`, where the field depends on the instruction.
+    fn relocation_at(&self, r_type: u32, _code: &[u8], _at: usize) -> Option<&'static RelocRow> {
+        self.relocation(r_type)
+    }
+    /// The type of relocation which, 8 bytes behind one of type `r_type`, says that both are parts of a distance of 64 bits: the
+    /// first one's range is no limit then.
+    fn widened_by(&self, _r_type: u32) -> Option<u32> {
+        None
+    }
     /// All rows, for tests and for documentation.
     fn relocations(&self) -> &'static [RelocRow];
     /// The instructions of `code` from its first byte on, in order and without a hole. Ends early where bytes are no
     /// instruction: whoever finds no instruction at a place that matters must refuse.
     fn decode(&self, code: &[u8]) -> Vec<Insn>;
+    /// The offset that a PC-relative field of `insn` counts from, as the processor sees it.
+    fn counts_from(&self, insn: &Insn) -> usize {
+        insn.end
+    }
     /// Whether the relocated field at `offset` of `code` is the destination of a direct call or jump, so that its symbol is
     /// branched to and not used as an address. For many fields of one function ask [`Arch::decode`] once.
     fn is_branch_field(&self, code: &[u8], offset: usize) -> bool {
@@ -285,6 +316,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn assembled(&self, _bytes: usize) -> Option<u32> {
         None
     }
+    /// Likewise for the field at `field` of the instruction `insn` of `code`.
+    fn assembled_in(&self, _code: &[u8], insn: &Insn, field: usize) -> Option<u32> {
+        self.assembled(insn.end - field)
+    }
     /// Whether `code` has a way out: a return, or a jump to somewhere else. True too where that cannot be seen.
     fn returns(&self, _code: &[u8]) -> bool {
         true
@@ -310,6 +345,20 @@ pub trait Arch: Sync + fmt::Debug {
     fn reach(&self) -> u64;
     /// Types of the loader's relocations that leave an address in a slot.
     fn slot_relocations(&self) -> SlotRelocations;
+    /// Whether the landing pad at the start of `code`, which stays and runs, has an effect that the new code's own entry does
+    /// not expect (a signed return address). The entry jump must lead to a hop then.
+    fn pad_acts(&self, _code: &[u8]) -> bool {
+        false
+    }
+    /// Upper bound of the length of a hop.
+    fn hop_len(&self) -> usize {
+        0
+    }
+    /// A hop at `at`: code between an entry jump behind the landing pad `pad` and the entry of other code at `to`, where that
+    /// is out of the jump's reach or the pad's effect has to be undone. It changes nothing that a linker's veneer may not.
+    fn hop(&self, _at: RemoteAddr, _pad: &[u8], _to: RemoteAddr) -> Result<Vec<u8>, JumpError> {
+        Err(JumpError::Unsupported)
+    }
     /// Bytes of one own linkage table entry.
     fn plt_entry_len(&self) -> usize;
     /// An own linkage table entry at `at` which jumps to the address held in `slot`.
@@ -325,8 +374,8 @@ pub trait Arch: Sync + fmt::Debug {
     fn gate_len(&self, _displaced: &[u8]) -> usize {
         0
     }
-    /// The code of a gate, at most [`Arch::gate_len`] bytes. It changes no register and nothing on the stack, flags
-    /// apart.
+    /// The code of a gate, at most [`Arch::gate_len`] bytes. It changes no register that may hold something at a function's
+    /// entry, and nothing on the stack.
     fn gate(&self, _gate: &Gate<'_>) -> Result<Vec<u8>, JumpError> {
         Err(JumpError::Unsupported)
     }
@@ -336,6 +385,11 @@ pub trait Arch: Sync + fmt::Debug {
     /// row whose end is 0 is none. A function is three words: start, end, address of its frame description entry.
     fn unwind_hook(&self, _list: RemoteAddr) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Likewise behind the landing pad `pad` of that function, which has run.
+    fn unwind_hook_behind(&self, _pad: &[u8], list: RemoteAddr) -> Option<Vec<u8>> {
+        self.unwind_hook(list)
     }
 
     // ---- registers ----
@@ -359,6 +413,11 @@ pub trait Arch: Sync + fmt::Debug {
     fn dwarf_sp(&self) -> u16;
     /// DWARF number of the return address column.
     fn dwarf_ra(&self) -> u16;
+    /// The address that a saved return address stands for, when the bits of `mask` may be its signature: those that
+    /// NT_ARM_PAC_MASK names for code, 0 where there is no such thing.
+    fn code_address(&self, word: u64, _mask: u64) -> u64 {
+        word
+    }
 
     // ---- signal handlers ----
     /// The *mark*: a word by which a context is recognised that the kernel saved for a signal handler.
@@ -383,6 +442,25 @@ pub trait Arch: Sync + fmt::Debug {
     /// The stub for a thread with these registers: it makes the call that the registers ask for, then goes on
     /// where the thread was. `None` where the architecture has none yet.
     fn stub(&self, saved: &Regs) -> Option<Stub>;
+    /// Likewise for a stub at `at`; `None` too where no way leads back from there.
+    fn stub_at(&self, saved: &Regs, _at: RemoteAddr) -> Option<Stub> {
+        self.stub(saved)
+    }
+    /// Two stubs that differ in everything which depends on the thread and the place: by the rest a stub is known that was
+    /// left behind.
+    fn stub_shapes(&self) -> Option<[Vec<u8>; 2]> {
+        let shape = |word: u64| {
+            let mut regs = Regs::zeroed(self.regs_len());
+            regs.words = [word; Regs::MAX];
+            Some(self.stub(&regs)?.bytes)
+        };
+        Some([shape(0)?, shape(u64::MAX >> 1)?])
+    }
+    /// Whether a system call made for a thread that was in none may lose registers of it which are not among the general ones
+    /// (the upper parts of vectors). Only a thread that is in a call already may make one then.
+    fn calls_lose_registers(&self) -> bool {
+        false
+    }
     /// The registers with which `saved`'s thread makes `call` at `pc` (the stub), out of any interrupted call.
     fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs;
     /// The result of the call: negative errno or value.
@@ -396,6 +474,34 @@ pub trait Arch: Sync + fmt::Debug {
     fn cure_eintr(&self, regs: &mut Regs) -> bool;
     /// Makes a wait with a restart block begin anew in place of being resumed, unless a signal handler runs first.
     fn begin_anew(&self, regs: &mut Regs);
+
+    // ---- the same, where it takes what was seen of the thread before the stop ----
+    /// Whether what [`Arch::in_system_call`] and its neighbours want to know has to be looked up before the stop.
+    fn needs_asleep(&self) -> bool {
+        false
+    }
+    /// [`Arch::in_restart_block`] for a thread that slept as `asleep` says.
+    fn in_restart_block_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
+        self.in_restart_block(regs)
+    }
+    /// [`Arch::in_system_call`] likewise.
+    fn in_system_call_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
+        self.in_system_call(regs)
+    }
+    /// [`Arch::cure_eintr`] likewise. Where the registers themselves send the thread back into the call (the kernel does not know
+    /// of it), a handler that runs before the thread is in there would end nothing: whoever cures lets it go on with
+    /// PTRACE_SYSCALL, takes the cure back at a signal's stop, and detaches when it enters the call.
+    fn cure_eintr_of(&self, regs: &mut Regs, _asleep: &Asleep) -> bool {
+        self.cure_eintr(regs)
+    }
+    /// The registers to give back to `saved`'s thread after it has made calls for us, where the kernel has forgotten its own.
+    fn resumed(&self, saved: &Regs, _asleep: &Asleep) -> Regs {
+        *saved
+    }
+    /// Likewise when it is given back with a signal that has a handler; `restart`: the handler was set with SA_RESTART.
+    fn interrupted(&self, saved: &Regs, _asleep: &Asleep, _restart: bool) -> Regs {
+        *saved
+    }
 }
 
 /// All architectures, in the order of design.md.

@@ -51,7 +51,7 @@ fn instruction(text: &str, to: u64) -> Vec<u8> {
 fn values(row: &RelocRow) -> Vec<i64> {
     let bits = match row.range {
         Range::Signed(bits) | Range::Unsigned(bits) | Range::Either(bits) => bits,
-        Range::Any => 64,
+        Range::Any | Range::Within(..) => 64,
     };
     let (half, full) = (1i128 << (bits - 1), 1i128 << bits);
     let all = [0, 0x12, half - 1, half, -half, -half - 1, full - 1, full, -full, -1];

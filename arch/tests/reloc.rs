@@ -21,10 +21,40 @@ fn rows() -> Vec<&'static RelocRow> {
 
 /// The bits of a little-endian word that the field owns.
 fn mask(field: Field) -> u64 {
+    let bits = |p: &BitPart| ((1 << p.width) - 1) << p.at;
     match field {
         Field::Bytes(8) => u64::MAX,
         Field::Bytes(n) => (1 << (8 * n)) - 1,
-        Field::Bits(parts) => parts.iter().map(|p| ((1 << p.width) - 1) << p.at).sum(),
+        Field::Bits(parts) => parts.iter().map(bits).sum(),
+        Field::MovWide { .. } => 0xffff << 5 | 1 << 30,
+        Field::Pair { high, low } => bits(&high) | bits(&low) << 32,
+        Field::Sum { bits, .. } => u64::MAX >> (64 - bits),
+        Field::SumUleb128 { .. } => 0x7f,
+    }
+}
+
+/// What the field says after `value` went into it, from its bytes before and after; and the bits of `value` that it can say.
+fn read_back(field: Field, before: u64, after: u64) -> (u64, u64) {
+    let part = |p: &BitPart, word: u64| ((word >> p.at) & ((1 << p.width) - 1)) << p.low;
+    let bits = |p: &BitPart| ((1 << p.width) - 1) << p.low;
+    match field {
+        Field::Bytes(_) => (after, mask(field)),
+        Field::Bits(parts) => {
+            (parts.iter().fold(0, |all, p| all | part(p, after)), parts.iter().fold(0, |all, p| all | bits(p)))
+        }
+        Field::MovWide { low } => {
+            let bits = (after >> 5 & 0xffff) << low;
+            (if after >> 30 & 1 == 0 { !bits } else { bits }, 0xffff << low)
+        }
+        Field::Pair { high, low } => {
+            // The second instruction adds a signed number.
+            let unused = 64 - low.low - low.width;
+            let lower = (part(&low, after >> 32) << unused) as i64 >> unused;
+            (part(&high, after).wrapping_add_signed(lower), bits(&high) | bits(&low))
+        }
+        Field::Sum { minus: false, .. } => (after.wrapping_sub(before), mask(field)),
+        Field::Sum { minus: true, .. } => (before.wrapping_sub(after), mask(field)),
+        Field::SumUleb128 { .. } => (0, 0),
     }
 }
 
@@ -36,6 +66,7 @@ proptest! {
         offset in prop_oneof![0..24usize, Just(usize::MAX)],
         value in prop_oneof![any::<i64>(), any::<i32>().prop_map(i64::from), any::<i8>().prop_map(i64::from)],
     ) {
+        prop_assume!(!matches!(row.field, Field::SumUleb128 { .. }));
         let mut after = before.clone();
         let size = row.field.size();
         match row.insert(&mut after, offset, value) {
@@ -54,14 +85,8 @@ proptest! {
                 prop_assert_eq!(word(&after) & !mask, word(&before) & !mask, "bits beside the field");
                 prop_assert_eq!(&after[..offset], &before[..offset]);
                 prop_assert_eq!(&after[offset + size..], &before[offset + size..]);
-                let read_back = match row.field {
-                    Field::Bytes(_) => word(&after),
-                    Field::Bits(parts) => {
-                        parts.iter().map(|p| ((word(&after) >> p.at) & ((1 << p.width) - 1)) << p.low).sum()
-                    }
-                };
-                let same = if matches!(row.field, Field::Bits(_)) { 0x0fff_fffc } else { mask };
-                prop_assert_eq!(read_back, value as u64 & same);
+                let (told, can) = read_back(row.field, word(&before), word(&after));
+                prop_assert_eq!(told & can, value as u64 & can);
             }
         }
     }
@@ -78,5 +103,35 @@ fn bits_as_the_manual_draws_them() {
         let answer = SPLIT.insert(&mut section, 0, value);
         let refused = matches!(answer, Err(RelocError::OutOfRange { .. }));
         assert_eq!((answer.is_ok(), refused), (fits, !fits), "{value:#x}");
+    }
+}
+
+#[test]
+fn sums_of_uleb128_keep_their_length() {
+    let row = |minus| RelocRow { field: Field::SumUleb128 { minus }, formula: Formula::Difference, ..SPLIT };
+    let (plus, minus) =
+        (RelocRow { align: 1, range: Range::Any, ..row(false) }, RelocRow { align: 1, range: Range::Any, ..row(true) });
+    for (before, row, value, after) in [
+        // 0x05 + 0x7f in two bytes and in one, where the sum's upper bits have no place
+        (&[0x85, 0x00, 9][..], plus, 0x7f, &[0x84, 0x01, 9][..]),
+        (&[0x05, 9], plus, 0x7f, &[0x04, 9]),
+        (&[0x84, 0x01], minus, 0x7f, &[0x85, 0x00]),
+        (&[0x80, 0x80, 0x00], minus, 1, &[0xff, 0xff, 0x7f]),
+        (
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+            minus,
+            1,
+            &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+        ),
+    ] {
+        let mut section = before.to_vec();
+        assert_eq!(row.insert(&mut section, 0, value), Ok(()), "{before:x?}");
+        assert_eq!(section, after, "{before:x?}");
+    }
+    for endless in [&[0x80, 0x80][..], &[0x80; 11], &[]] {
+        let mut section = endless.to_vec();
+        let error = plus.insert(&mut section, 0, 1);
+        assert!(matches!(error, Err(RelocError::OutsideSection { .. })), "{endless:x?}");
+        assert_eq!(section, endless);
     }
 }

@@ -207,7 +207,7 @@ impl Loaded<'_> {
                     log::warn!("pid {pid}: the new functions run, but {e}; the next ulp-apply completes it");
                 }
                 for entry in replaced.iter().filter(|e| !e.record.escape) {
-                    if let Err(e) = revert::free_replaced(self.process, entry, &stacks, limits) {
+                    if let Err(e) = revert::free_replaced(self.process, entry, scan.stacks(&stacks), limits) {
                         log::warn!("pid {}: the memory of {} stays: {e}", self.process.pid(), entry.record.name);
                     }
                 }
@@ -350,8 +350,8 @@ fn ours(
 
 /// The check for a plan: nobody inside the functions it replaces, and no coroutine that waits there.
 pub fn check_for(snapshot: &Snapshot<'_>, plan: &Plan, limits: &Limits) -> Result<(Check, Scan)> {
-    let check = snapshot.check(plan.suspects.clone())?;
+    let mut check = snapshot.check(plan.suspects.clone())?;
     let own = plan.record.areas().map(registry::Area::range).chain(unwinding::own_memory(&snapshot.entries));
-    let scan = Scan::prepare(snapshot, &check, own.collect(), limits)?;
+    let scan = Scan::prepare(snapshot, &mut check, own.collect(), limits)?;
     Ok((check, scan))
 }

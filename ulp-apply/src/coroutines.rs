@@ -106,7 +106,7 @@ impl Scan {
 
     /// Decides whether there is to be a search, and makes one while the program runs: of what it finds nothing is proved, but
     /// how long it takes is known then. One that would take longer than a stop may is refused.
-    pub fn prepare(snapshot: &Snapshot<'_>, check: &Check, own: Vec<Range<u64>>, limits: &Limits) -> Result<Self> {
+    pub fn prepare(snapshot: &Snapshot<'_>, check: &mut Check, own: Vec<Range<u64>>, limits: &Limits) -> Result<Self> {
         let process = snapshot.process;
         let sign = match limits.scan {
             _ if check.suspects().is_empty() => None,
@@ -115,6 +115,7 @@ impl Scan {
             ScanMemory::Auto => known::sign(process, &snapshot.modules),
         };
         let Some(sign) = sign else { return Ok(Self::none()) };
+        check.expect_stacks_in_frames();
         let search = Search::new(snapshot, check, own, limits.max_stop);
         let began = Reader::processor_time();
         let looked = search.look(process, &process.reader()?, None, Instant::now() + LONGEST);
@@ -148,6 +149,12 @@ impl Scan {
                 (took * 2).as_millis() + 1
             ),
         ))
+    }
+
+    /// The threads' stacks, given their thread pointers, as [`crate::search`] may leave them out: not where coroutines may have
+    /// theirs in them.
+    pub fn stacks<'a>(&self, pointers: &'a [u64]) -> Option<&'a [u64]> {
+        self.search.is_none().then_some(pointers)
     }
 
     /// Searches under the stop.
@@ -197,8 +204,12 @@ impl Search {
             own,
             withheld: process.withheld(),
             modules: snapshot.modules.iter().map(|m| m.range.0.0..m.range.1.0).collect(),
-            tls: snapshot.modules.iter().filter_map(|m| m.tls).map(|t| t.mem_size.saturating_add(t.align)).sum::<u64>()
-                + PAGE,
+            tls: snapshot
+                .modules
+                .iter()
+                .filter_map(|m| m.tls)
+                .map(|t| t.mem_size.saturating_add(t.align))
+                .fold(PAGE, u64::saturating_add),
             setjmp: process.pointer_guard().is_some() && known::is_qemu(process, &snapshot.modules),
             guard: process.pointer_guard().map_or((0, 0), |guard| (guard, process.arch().pointer_rotation())),
             limit,

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::memory;
 use std::collections::{BTreeMap, BTreeSet};
-use ulp_arch::{Arch, Formula, LoadBias, RelocRow, RemoteAddr};
+use ulp_arch::{Arch, Formula, Letter, LoadBias, Range, RelocRow, RemoteAddr, SeenFrom, SlotKind};
 use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, SymbolKind, Target};
 
 /// A patch larger than this in memory is no patch: what is read back from a process at once has the same bound.
@@ -214,9 +214,9 @@ impl<'p> Layout<'p> {
             if place.offset > home.size {
                 return Err(unlinkable(format!("{} lies outside its section", self.name(symbol))));
             }
-            match row.formula {
-                Formula::Absolute | Formula::PcRelative | Formula::PltPcRelative | Formula::Size => {}
-                Formula::GotPcRelative => {
+            match row.formula.letter() {
+                Letter::Symbol | Letter::Branch | Letter::Size => {}
+                Letter::Slot(SlotKind::Address) => {
                     slots.insert((symbol, Slot::Address));
                 }
                 _ => return Err(self.meaningless(row, symbol)),
@@ -224,38 +224,38 @@ impl<'p> Layout<'p> {
             return Ok(());
         }
         let source = self.source(symbol)?;
-        match (row.formula, source) {
-            (Formula::Absolute | Formula::PcRelative | Formula::PltPcRelative, Source::Local { .. }) => {}
-            (Formula::GotPcRelative, Source::Local { .. }) => {
+        match (row.formula.letter(), source) {
+            (Letter::Symbol | Letter::Branch, Source::Local { .. }) => {}
+            (Letter::Slot(SlotKind::Address), Source::Local { .. }) => {
                 slots.insert((symbol, Slot::Address));
             }
-            (Formula::Size, Source::Local { size, .. }) if *size > 0 => {}
-            (Formula::Absolute | Formula::PcRelative, Source::Slot { .. } | Source::Import { .. }) => {
+            (Letter::Size, Source::Local { size, .. }) if *size > 0 => {}
+            (Letter::Symbol, Source::Slot { .. } | Source::Import { .. }) => {
                 self.wanted.insert((symbol, Wanted::Address));
             }
-            (Formula::PltPcRelative, Source::Slot { .. }) => {
+            (Letter::Branch, Source::Slot { .. }) => {
                 linkage.insert(symbol);
             }
-            (Formula::PltPcRelative, Source::Import { .. }) => {
+            (Letter::Branch, Source::Import { .. }) => {
                 linkage.insert(symbol);
                 slots.insert((symbol, Slot::Address));
                 self.wanted.insert((symbol, Wanted::Address));
             }
-            (Formula::GotPcRelative, Source::Slot { lazy: false, .. }) => {}
-            (Formula::GotPcRelative, Source::Slot { lazy: true, .. } | Source::Import { .. }) => {
+            (Letter::Slot(SlotKind::Address), Source::Slot { lazy: false, .. }) => {}
+            (Letter::Slot(SlotKind::Address), Source::Slot { lazy: true, .. } | Source::Import { .. }) => {
                 slots.insert((symbol, Slot::Address));
                 self.wanted.insert((symbol, Wanted::Address));
             }
-            (Formula::TpOffset, Source::TlsLocalExec { .. }) => {}
-            (Formula::TpOffset, Source::TlsSlot { .. }) => {
+            (Letter::ThreadOffset, Source::TlsLocalExec { .. }) => {}
+            (Letter::ThreadOffset, Source::TlsSlot { .. }) => {
                 self.wanted.insert((symbol, Wanted::ThreadSlotWord));
             }
-            (Formula::TpSlotPcRelative, Source::TlsSlot { delta: 0, .. }) => {}
-            (Formula::TpSlotPcRelative, Source::TlsSlot { .. }) => {
+            (Letter::Slot(SlotKind::ThreadOffset), Source::TlsSlot { delta: 0, .. }) => {}
+            (Letter::Slot(SlotKind::ThreadOffset), Source::TlsSlot { .. }) => {
                 slots.insert((symbol, Slot::ThreadOffset));
                 self.wanted.insert((symbol, Wanted::ThreadSlotWord));
             }
-            (Formula::TpSlotPcRelative, Source::TlsLocalExec { .. }) => {
+            (Letter::Slot(SlotKind::ThreadOffset), Source::TlsLocalExec { .. }) => {
                 slots.insert((symbol, Slot::ThreadOffset));
             }
             _ => return Err(self.meaningless(row, symbol)),
@@ -383,6 +383,12 @@ impl<'p> Layout<'p> {
                 let place = base.plus(offset).plus(relocation.offset);
                 let value = linker.value(row, relocation.symbol, relocation.addend, place)?;
                 let at = usize::try_from(relocation.offset).unwrap_or(usize::MAX);
+                let row = self.arch.relocation_at(relocation.r_type, &data, at).unwrap_or(row);
+                let wide = self.arch.widened_by(relocation.r_type).is_some_and(|upper| {
+                    let behind = relocation.offset.checked_add(8);
+                    section.relocations.iter().any(|other| other.r_type == upper && Some(other.offset) == behind)
+                });
+                let row = RelocRow { range: if wide { Range::Any } else { row.range }, ..*row };
                 row.insert(&mut data, at, value).map_err(|e| {
                     unlinkable(format!("{}+{:#x}: {e}, for {}", section.name, at, self.name(relocation.symbol)))
                 })?;
@@ -487,17 +493,21 @@ impl Linker<'_, '_> {
     }
 
     fn value(&self, row: &RelocRow, symbol: usize, addend: i64, place: RemoteAddr) -> Result<i64> {
-        let relative = |to: RemoteAddr| (to.0 as i64).wrapping_add(addend).wrapping_sub(place.0 as i64);
-        Ok(match row.formula {
-            Formula::Absolute => (self.address(symbol)?.0 as i64).wrapping_add(addend),
-            Formula::PcRelative => relative(self.address(symbol)?),
-            Formula::PltPcRelative => relative(self.branch(symbol)?),
-            Formula::GotPcRelative => relative(self.slot(symbol, Slot::Address)?),
-            Formula::TpOffset => self.thread_offset(symbol)?.wrapping_add(addend),
-            Formula::TpSlotPcRelative => relative(self.slot(symbol, Slot::ThreadOffset)?),
-            Formula::Size => (self.size(symbol)? as i64).wrapping_add(addend),
-            Formula::Nothing | Formula::Unsupported => return Err(self.layout.meaningless(row, symbol)),
-        })
+        let letter = match row.formula.letter() {
+            Letter::Symbol => self.address(symbol)?.0,
+            Letter::Branch => self.branch(symbol)?.0,
+            Letter::Slot(SlotKind::Address) => self.slot(symbol, Slot::Address)?.0,
+            Letter::ThreadOffset => self.thread_offset(symbol)? as u64,
+            Letter::Slot(SlotKind::ThreadOffset) => self.slot(symbol, Slot::ThreadOffset)?.0,
+            Letter::Size => self.size(symbol)?,
+            Letter::None | Letter::Slot(_) | Letter::ModuleOffset => return Err(self.layout.meaningless(row, symbol)),
+        };
+        match row.formula {
+            // A patch has no table that others count from, and its slots hold plain addresses.
+            Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => Err(self.layout.meaningless(row, symbol)),
+            Formula::Slot(..) if addend != 0 => Err(self.layout.meaningless(row, symbol)),
+            formula => Ok(formula.value(letter, addend, place.0, 0)),
+        }
     }
 }
 

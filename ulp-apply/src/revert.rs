@@ -41,9 +41,9 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
     if let Live::Foreign { function, at } = loaded.live(process)? {
         return Err(crate::plan::foreign(&function, at));
     }
-    let check = snapshot.check(own_code(entry))?;
+    let mut check = snapshot.check(own_code(entry))?;
     let image = Image::of(entry.clone())?;
-    let scan = Scan::prepare(snapshot, &check, own_memory(snapshot, entry), limits)?;
+    let scan = Scan::prepare(snapshot, &mut check, own_memory(snapshot, entry), limits)?;
     let (stacks, timings) = when_quiet(process, &check, &scan, limits, |quiet| {
         if !image.is_still(process)? {
             return Err(Error::busy("the patches of this process changed meanwhile", "run the command again"));
@@ -51,7 +51,7 @@ pub fn revert(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result
         put_back(process, quiet, entry, &loaded, record.escape.then_some(State::Retired))?;
         Ok(quiet.stack_tops().to_vec())
     })?;
-    Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, &stacks, limits) }))
+    Ok((timings, if record.escape { Memory::Retired } else { free(snapshot, entry, scan.stacks(&stacks), limits) }))
 }
 
 /// The part of a record whose entries are to be put back. A library that was unloaded, and one that was loaded anew where
@@ -129,7 +129,7 @@ pub fn put_again(process: &Process, quiet: &Quiet<'_>, entry: &Entry, loaded: &R
 }
 
 /// Gives back the memory of a patch that another one has replaced.
-pub fn free_replaced(process: &Process, replaced: &Entry, stacks: &[u64], limits: &Limits) -> Result<()> {
+pub fn free_replaced(process: &Process, replaced: &Entry, stacks: Option<&[u64]>, limits: &Limits) -> Result<()> {
     // Taken anew, because another one's memory may be gone by now.
     let snapshot = Snapshot::take(process)?;
     if let Some(entry) = snapshot.entries.iter().find(|e| e.at == replaced.at && e.record == replaced.record) {
@@ -144,13 +144,13 @@ fn discard(snapshot: &Snapshot<'_>, entry: &Entry, limits: &Limits) -> Result<()
     let (at, words) = registry::state_change(entry.at, end, entry.generation.wrapping_add(1));
     borrow(snapshot.process, limits, |remote| remote.write(at, &words))?;
     if !entry.record.escape {
-        free(snapshot, entry, &[], limits);
+        free(snapshot, entry, Some(&[]), limits);
     }
     Ok(())
 }
 
 /// Unmaps what nothing leads to any more. When something may, or when it fails, the memory stays and does no harm.
-fn free(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits) -> Memory {
+fn free(snapshot: &Snapshot<'_>, entry: &Entry, stacks: Option<&[u64]>, limits: &Limits) -> Memory {
     let process = snapshot.process;
     let freed = match let_go_of(snapshot, entry, stacks, limits) {
         Ok(()) => unmap(process, &entry.record, limits, Freed::Now).map_err(Error::from),
@@ -177,10 +177,12 @@ fn own_memory(snapshot: &Snapshot<'_>, entry: &Entry) -> Vec<Range<u64>> {
     entry.record.areas().map(registry::Area::range).chain(unwinding::own_memory(&snapshot.entries)).collect()
 }
 
+/// Given the thread pointers, or nothing where coroutines may have their stacks in those of threads.
+///
 /// Proves that no context the program has put aside will go on in the patch's code (a coroutine's stack is ordinary
 /// memory, and no thread stands on it), and marks the patch's memory as free. The memory is searched while the program
 /// runs, because that may take long; no entry leads to the code any more, so nothing new can come to point there.
-fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Limits) -> Result<()> {
+fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: Option<&[u64]>, limits: &Limits) -> Result<()> {
     const LONGEST: Duration = Duration::from_secs(5);
     let process = snapshot.process;
     let codes = entry.record.areas().filter(|a| a.access == Access::Code).map(|a| a.range());
@@ -193,7 +195,10 @@ fn let_go_of(snapshot: &Snapshot<'_>, entry: &Entry, stacks: &[u64], limits: &Li
         ));
     }
     // A context that was in motion during the search is on a thread's stack, or was.
-    let check = snapshot.check(own_code(entry))?;
+    let mut check = snapshot.check(own_code(entry))?;
+    if stacks.is_none() {
+        check.expect_stacks_in_frames();
+    }
     // Threads that are slow to stop are no reason to keep the memory for ever.
     let limits = &Limits { wait: limits.wait.min(LONGEST), ..*limits };
     let ((), _) = when_quiet(process, &check, &Scan::none(), limits, |quiet| {

@@ -20,8 +20,9 @@ const LARGE: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug)]
 pub enum Where<'a> {
     /// Memory that the program can write to, without the threads' stacks: what is live there a stop has looked at, the
-    /// rest is what old calls left behind. Given the thread pointers.
-    Writable(&'a [u64]),
+    /// rest is what old calls left behind. Given the thread pointers; `None`: stacks too, because coroutines may have theirs
+    /// in a thread's.
+    Writable(Option<&'a [u64]>),
     /// Everything that can be read and may differ from its file.
     Everything,
 }
@@ -98,8 +99,10 @@ fn ranges(
 ) -> Vec<Range<u64>> {
     let mut start = mapping.start;
     match place {
-        Where::Writable(_) if !mapping.write || mapping.name == "[stack]" => return Vec::new(),
-        Where::Writable(stacks) => {
+        Where::Writable(_) if !mapping.write => return Vec::new(),
+        Where::Writable(None) => {}
+        Where::Writable(Some(_)) if mapping.name == "[stack]" => return Vec::new(),
+        Where::Writable(Some(stacks)) => {
             // The C libraries keep a thread's descriptor at the top of its stack.
             let inside = |tp: &&u64| mapping.name.is_empty() && mapping.contains(**tp);
             start = stacks.iter().filter(inside).max().map_or(start, |tp| tp & !7);

@@ -145,6 +145,33 @@ fn what_a_handler_left_behind_leads_nowhere() {
     assert_eq!(in_the_way(&process, &target.check(&process, "inside")), []);
 }
 
+#[test]
+fn among_thousands_of_words_none_is_passed_over() {
+    let (_dir, path) = build(&["-g"], None);
+    let target = Sleeper::start(&path, "many-words");
+    let process = target.open();
+    let busy = in_the_way(&process, &target.check(&process, "inside"));
+    assert!(matches!(busy[..], [BusyThread { why: Why::UnknownStack, .. }]), "{busy:?}");
+}
+
+#[test]
+fn a_stack_of_several_mappings_is_looked_at_as_a_whole() {
+    let (_dir, path) = build(&["-g"], None);
+    assert_eq!(found(&path, "locked-key"), Found::Frame);
+}
+
+#[test]
+fn a_coroutines_stack_in_a_frame_is_not_accounted_for() {
+    let (_dir, path) = build(&["-g", "-DHAS_COROUTINES"], None);
+    let target = Sleeper::start(&path, "coroutine-in-a-frame");
+    let process = target.open();
+    let mut check = target.check(&process, "inside");
+    assert_eq!(in_the_way(&process, &check), [], "for all that is known the frame holds data");
+    check.expect_stacks_in_frames();
+    let busy = in_the_way(&process, &check);
+    assert!(matches!(busy[..], [BusyThread { why: Why::StackWord(_), .. }]), "{busy:?}");
+}
+
 /// Whether the words of `left` are in the way at first, and after the files were read.
 fn stale(path: &Path, what: &str) -> (bool, bool) {
     let target = Sleeper::start(path, what);

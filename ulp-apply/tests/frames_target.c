@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -129,12 +130,74 @@ NOINLINE static long handler_has_returned(void)
 	return deep(20) + stack[1] + sleep_for_ever();
 }
 
+/* Sleeps beneath more words that look like frames of `inside` than anybody would want to look at one by one. */
+IN("inside_text") static long sleep_below_words(int again);
+
+NOINLINE static long among_words(void)
+{
+	volatile unsigned long words[6000];
+
+	for (int i = 0; i < 6000; i++)
+		words[i] = (unsigned long)sleep_below_words + 4;
+	return sleep_for_ever() + (long)words[4711];
+}
+
+IN("inside_text") static long sleep_below_words(int again)
+{
+	return (again ? among_words() : 0) + 1;
+}
+
+NOINLINE static long sleep_far_below(void)
+{
+	volatile char untouched[16384];
+
+	__asm__ volatile("" ::"r"(untouched) : "memory");
+	return sleep_for_ever() + untouched[4095];
+}
+
+/* The stack consists of three mappings, and this frame is in the middle one. */
+IN("inside_text") static long with_a_locked_key(void)
+{
+	char key[8192] = { 0 };
+
+	if (mlock(key, sizeof key))
+		exit(2);
+	return sleep_far_below() + key[1];
+}
+
 #ifdef HAS_COROUTINES
 static ucontext_t outer, coroutine;
 
 static void in_coroutine(void)
 {
 	interrupted();
+}
+
+IN("inside_text") static int put_aside(void)
+{
+	int failed = swapcontext(&coroutine, &outer);
+
+	__asm__ volatile("" ::: "memory");
+	return failed + 1;
+}
+
+static void waits_in_coroutine(void)
+{
+	put_aside();
+}
+
+/* A coroutine waits, and its stack is an array in this frame. */
+NOINLINE static long coroutine_in_a_frame(void)
+{
+	char stack[STACK];
+
+	getcontext(&coroutine);
+	coroutine.uc_stack.ss_sp = stack;
+	coroutine.uc_stack.ss_size = sizeof stack;
+	coroutine.uc_link = &outer;
+	makecontext(&coroutine, waits_in_coroutine, 0);
+	swapcontext(&outer, &coroutine);
+	return sleep_for_ever() + stack[1];
 }
 
 /* The handler interrupts a coroutine: three stacks. */
@@ -171,11 +234,17 @@ int main(int argc, char **argv)
 		return stack_in_a_frame();
 	if (!strcmp(what, "handler-has-returned"))
 		return (int)handler_has_returned();
+	if (!strcmp(what, "many-words"))
+		return (int)sleep_below_words(argc);
+	if (!strcmp(what, "locked-key"))
+		return (int)with_a_locked_key();
 	if (!strcmp(what, "traces"))
 		return (int)(leave_traces() + sleep_above());
 #ifdef HAS_COROUTINES
 	if (!strcmp(what, "handler-upon-a-coroutine"))
 		return handler_upon_a_coroutine();
+	if (!strcmp(what, "coroutine-in-a-frame"))
+		return (int)coroutine_in_a_frame();
 #endif
 #ifdef HAS_ASSEMBLY
 	if (!strcmp(what, "above-assembly"))

@@ -123,7 +123,12 @@ fn meanings(bytes: &[u8]) -> Option<Vec<Meaning>> {
             let place = symbol.st_shndx(endian).0;
             // One that is defined elsewhere is known by its name.
             let value = if place == 0 { u64::from(symbol.st_name(endian)) } else { symbol.st_value(endian) };
-            all.push((r.r_offset(endian), r.r_type(endian, false).0, r.r_addend(endian), place, value));
+            let r_type = match r.r_type(endian, false).0 {
+                // R_AARCH64_JUMP26 puts what CALL26 does where that one does; which it is, the instruction says.
+                282 if header.e_machine(endian).0 == 183 => 283,
+                other => other,
+            };
+            all.push((r.r_offset(endian), r_type, r.r_addend(endian), place, value));
         }
     }
     Some(all)

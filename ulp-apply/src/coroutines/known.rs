@@ -4,9 +4,9 @@
 //! recognised; a static program without any names might, and so counts as one that does.
 
 use crate::memory::{self, Memory};
-use crate::process::{Dynamic, Module, Process, Role};
+use crate::process::{Dynamic, Module, Process, Role, with_elf};
 use crate::symbols;
-use object::{Object as _, ObjectSymbol as _, ReadCache};
+use object::{Object as _, ObjectSection as _};
 use ulp_arch::RemoteAddr;
 
 /// The C library's. `getcontext` alone is no sign: profilers and unwinders call it.
@@ -81,14 +81,23 @@ fn base_name(module: &Module) -> &str {
     module.name.rsplit('/').next().unwrap_or_default()
 }
 
-/// A symbol of the files that belong to the module. `None`: none of them is there, or has symbols.
+/// A symbol's name in the module's file, of the program also in the one with its debug information. `None`: neither is there, or
+/// has names.
 fn named(process: &Process, module: &Module, wanted: impl Fn(&str) -> bool) -> Option<Option<String>> {
-    process.files_of(module).iter().find_map(|path| {
-        let cache = ReadCache::new(std::fs::File::open(path).ok()?);
-        let elf = object::File::parse(&cache).ok()?;
-        let mut names = elf.symbols().filter(|s| s.is_definition()).filter_map(|s| s.name().ok()).peekable();
-        names.peek()?;
-        Some(names.find(|name| wanted(name)).map(str::to_owned))
+    let files = process.files_of(module);
+    let count = if module.role == Role::Main { files.len() } else { 1 };
+    files.iter().take(count).find_map(|path| {
+        with_elf(path, |elf| {
+            // All names at once: symbol by symbol, their reading would take most of the time of an apply.
+            let names = elf.section_by_name(".strtab")?.data().ok().filter(|names| names.len() > 1)?;
+            let names = names.split(|b| *b == 0).filter_map(|name| std::str::from_utf8(name).ok());
+            Some(
+                names
+                    .map(|name| name.split_once('@').map_or(name, |(name, _)| name))
+                    .find(|name| wanted(name))
+                    .map(str::to_owned),
+            )
+        })
     })
 }
 

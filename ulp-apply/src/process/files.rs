@@ -6,6 +6,7 @@ use super::Process;
 use super::module::{Module, Role};
 use object::{Object as _, ReadCache};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where distributions install debug information.
@@ -48,11 +49,14 @@ fn debug_link(path: &Path) -> Option<String> {
 }
 
 /// Asks an ELF file of which little is read.
-pub(super) fn with_elf<R>(
+pub(crate) fn with_elf<R>(
     path: &Path,
     ask: impl FnOnce(&object::File<'_, &ReadCache<File>>) -> Option<R>,
 ) -> Option<R> {
-    let cache = ReadCache::new(File::open(path).ok()?);
+    // A path is the target's word: what stands there may be a pipe that nobody writes to.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).ok()?;
     ask(&elf)
 }

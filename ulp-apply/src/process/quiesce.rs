@@ -7,11 +7,13 @@
 //! saves for handlers are looked for too, and the stacks that they lead to are looked at likewise.
 
 use super::error::{BusyThread, Error, Why};
-use super::maps::Maps;
+use super::maps::{Mapping, Maps};
 use super::stop::Held;
+use super::sys::Span;
 use super::unwind::{Chain, Unwinder};
-use super::{Process, RemoteAddr, sys, task};
+use super::{Process, RemoteAddr, kept, sys, task};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Instant;
 use ulp_arch::Mark;
@@ -24,11 +26,14 @@ pub const SHOWN: usize = 3;
 const MAX_NAMED: usize = 16;
 /// The kernel's limit of ranges in one read.
 const MAX_RANGES: usize = 1024;
-/// More suspicions than these on one stack say no more than these.
-const MAX_SUSPICIONS: usize = 1024;
+/// Where there are more suspicions than these on one stack, the rest of it counts as unknown.
+const MAX_SUSPICIONS: usize = 4096;
+/// No stack that a program makes for itself is larger; what lies above it is other memory.
+const LARGEST: u64 = 64 << 20;
 /// More handlers than these, each interrupted by the next, are none that were called.
 const MAX_CONTEXTS: usize = 64;
-const PAGE: u64 = 4096;
+/// No coroutine has a smaller stack: this is MINSIGSTKSZ, below which the C library takes none for a handler.
+const SMALLEST_STACK: u64 = 2048;
 
 /// Code that is about to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,6 +81,11 @@ impl Check {
         &self.suspects
     }
 
+    /// A large frame may hold a coroutine's stack from now on, so that what stands in one is not cleared any more.
+    pub fn expect_stacks_in_frames(&mut self) {
+        self.unwinder.largest_frame = Some(SMALLEST_STACK);
+    }
+
     /// Unwinds a thread that is held, to know which words of its stack are dead.
     pub fn unwind(&self, process: &Process, regs: &ulp_arch::Regs, deadline: Instant) -> Unwound {
         Unwound(self.unwinder.unwind(process, regs, deadline))
@@ -112,7 +122,7 @@ impl Check {
                 busy.push(found);
                 continue;
             }
-            match stacks.of(process, thread)? {
+            match stacks.of(process, thread, deadline)? {
                 Some(list) => looked.extend(list),
                 None => {
                     let sp = arch.sp(&thread.regs);
@@ -131,8 +141,11 @@ impl Check {
             hits.extend(found.hits);
             new.clear();
             for context in found.contexts {
+                if Instant::now() >= deadline {
+                    return Err(Error::TooLong { limit: scratch.limit });
+                }
                 let Some(thread) = threads.iter().find(|t| t.tid == context.thread) else { continue };
-                let Some(stack) = stacks.interrupted(process, &context, &looked)? else { continue };
+                let Some(stack) = stacks.interrupted(process, &context, &looked, deadline)? else { continue };
                 // Left behind by a handler that has ended.
                 if chains.of(thread).leaves_out(context.saved(process, process.arch().dwarf_ra())) {
                     continue;
@@ -270,9 +283,14 @@ impl Scanner<'_> {
                     found.contexts.push(Context { thread: region.thread, at });
                 }
                 let probed = self.uprobes.is_some_and(|(from, to)| from <= value && value < to);
-                if (probed || self.check.suspect(value).is_some()) && found.hits.len() - before < MAX_SUSPICIONS {
-                    found.hits.push(Hit { thread: region.thread, at: Some(at), value });
+                if !probed && self.check.suspect(value).is_none() {
+                    continue;
                 }
+                if found.hits.len() - before == MAX_SUSPICIONS {
+                    found.hits.push(Hit { thread: region.thread, at: None, value: at });
+                    break;
+                }
+                found.hits.push(Hit { thread: region.thread, at: Some(at), value });
             }
         }
     }
@@ -398,11 +416,14 @@ impl<'a> Stacks<'a> {
         Self { maps, live: Some(live), pagemap }
     }
 
-    fn mapping(&self, addr: u64) -> Result<Option<(u64, u64)>, Error> {
+    fn mapping(&self, addr: u64) -> Result<Option<Span>, Error> {
         match self.live {
             Some(file) => sys::query_mapping(file.as_fd(), addr)
                 .map_err(|source| Error::System { what: "ask for a mapping", source }),
-            None => Ok(self.maps.at(addr).map(|m| (m.start, m.end))),
+            None => Ok(self.maps.at(addr).map(|m| {
+                let Mapping { start, end, shared, .. } = *m;
+                Span { start, end, data: m.read && m.write, shared }
+            })),
         }
     }
 
@@ -411,41 +432,62 @@ impl<'a> Stacks<'a> {
     }
 
     /// A thread's stacks that may hold frames; `None` when its stack pointer leads nowhere.
-    fn of(&self, process: &Process, thread: &Held) -> Result<Option<Vec<Stack>>, Error> {
-        let sp = process.arch().sp(&thread.regs);
-        let Some((from, end)) = self.in_use(process, sp)? else { return Ok(None) };
+    fn of(&self, process: &Process, thread: &Held, deadline: Instant) -> Result<Option<Vec<Stack>>, Error> {
+        let home = self.home(process, thread)?;
+        let Some((from, end)) = self.in_use(process, process.arch().sp(&thread.regs), home)? else { return Ok(None) };
         let Ok(len) = usize::try_from(end.saturating_sub(from)) else { return Ok(None) };
         let mut stacks = vec![Stack { thread: thread.tid, whole: (from, end), parts: vec![(from, len)] }];
-        if let Some((home_start, home_end)) = self.home(process, thread)?
-            && !(home_start <= sp && sp < home_end)
-        {
+        if let Some(home) = home.filter(|home| !(from < home.end && home.start < end)) {
             // On an alternate or a coroutine's stack: the frames that were left are in the home stack.
-            stacks.push(self.resident(thread.tid, home_start, home_end));
+            stacks.push(self.resident(thread.tid, home, deadline));
         }
         Ok(Some(stacks))
     }
 
-    /// What may be in use of the stack with this stack pointer, if there is memory.
-    fn in_use(&self, process: &Process, sp: u64) -> Result<Option<(u64, u64)>, Error> {
-        let from = |start: u64| sp.saturating_sub(process.arch().red_zone()).max(start) & !7;
-        Ok(self.mapping(sp)?.map(|(start, end)| (from(start), end)))
+    /// What may be in use of the stack with this stack pointer, if there is memory. The kernel makes several mappings of a
+    /// stack when parts of it are locked or kept out of dumps, so what adjoins may belong to it too, up to the thread's home.
+    fn in_use(&self, process: &Process, sp: u64, home: Option<Span>) -> Result<Option<(u64, u64)>, Error> {
+        let Some(first) = self.mapping(sp)? else { return Ok(None) };
+        let from = sp.saturating_sub(process.arch().red_zone()).max(first.start) & !7;
+        let is_home = |span: Span| home.is_some_and(|home| home.start < span.end && span.start < home.end);
+        let mut last = first;
+        while !is_home(last) {
+            match self.mapping(last.end)? {
+                Some(next) if next.start == last.end && next.data && (is_home(next) || next.end - from <= LARGEST) => {
+                    last = next;
+                }
+                _ => break,
+            }
+        }
+        Ok(Some((from, last.end)))
     }
 
     /// The part of a stack that a signal interrupted and that has not been `looked` at; `None` when there is none.
-    fn interrupted(&self, process: &Process, context: &Context, looked: &[Stack]) -> Result<Option<Stack>, Error> {
+    fn interrupted(
+        &self,
+        process: &Process,
+        context: &Context,
+        looked: &[Stack],
+        deadline: Instant,
+    ) -> Result<Option<Stack>, Error> {
         let at = context.saved(process, process.arch().dwarf_sp());
         let Ok(sp) = process.read_u64(RemoteAddr(at)) else { return Ok(None) };
-        let Some((from, end)) = self.in_use(process, sp)? else { return Ok(None) };
+        let Some((from, end)) = self.in_use(process, sp, None)? else { return Ok(None) };
         let own = looked.iter().filter(|s| s.thread == context.thread && s.whole.0 < end && from < s.whole.1);
         let end = own.map(|s| s.whole.0).min().unwrap_or(end);
-        Ok((from < end).then(|| self.resident(context.thread, from, end)))
+        if from >= end {
+            return Ok(None);
+        }
+        let shared = self.mapping(from)?.is_none_or(|span| span.shared);
+        Ok(Some(self.resident(context.thread, Span { start: from, end, data: true, shared }, deadline)))
     }
 
     /// The stack a thread was born with: `[stack]` for the first, else the mapping that holds the thread pointer (the C
     /// libraries put a thread's descriptor at the top of its stack).
-    fn home(&self, process: &Process, thread: &Held) -> Result<Option<(u64, u64)>, Error> {
+    fn home(&self, process: &Process, thread: &Held) -> Result<Option<Span>, Error> {
         if thread.tid == process.pid() {
-            return Ok(self.maps.iter().find(|m| m.name == "[stack]").map(|m| (m.start, m.end)));
+            let stack = self.maps.iter().find(|m| m.name == "[stack]");
+            return Ok(stack.map(|m| Span { start: m.start, end: m.end, data: true, shared: false }));
         }
         match process.arch().thread_pointer(&thread.regs) {
             Some(tp) if tp != 0 => self.mapping(tp),
@@ -453,21 +495,13 @@ impl<'a> Stacks<'a> {
         }
     }
 
-    /// The pages that are there (or swapped out): reading the others would only create them.
-    fn resident(&self, thread: i32, start: u64, end: u64) -> Stack {
-        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
-        let whole = (start, end);
-        let first = start / PAGE * PAGE;
-        let pages = usize::try_from((end - first).div_ceil(PAGE)).unwrap_or(0);
-        let mut entries = vec![0u8; pages.saturating_mul(8)];
-        if self.pagemap.is_none_or(|f| sys::read_at(f, &mut entries, first / PAGE * 8).is_err()) {
-            let parts = vec![(start, usize::try_from(end - start).unwrap_or(usize::MAX))];
-            return Stack { thread, whole, parts };
-        }
-        let (words, _) = entries.as_chunks::<8>();
-        let there = words.iter().map(|w| u64::from_le_bytes(*w) & PRESENT_OR_SWAPPED != 0);
-        let pages = (0u64..).zip(there).filter(|(_, there)| *there).map(|(n, _)| first + n * PAGE);
-        let part = |page: u64| (page.max(start), (page + PAGE).min(end).saturating_sub(page.max(start)) as usize);
-        Stack { thread, whole, parts: pages.map(part).collect() }
+    /// What is there (or swapped out) of part of a stack: reading the rest would only create it.
+    fn resident(&self, thread: i32, span: Span, deadline: Instant) -> Stack {
+        // What several processes share may be there without this one having touched it.
+        let pagemap = self.pagemap.filter(|_| !span.shared);
+        let there = pagemap.and_then(|f| kept::resident(f, span.start..span.end, false, deadline));
+        let part = |r: Range<u64>| (r.start, usize::try_from(r.end - r.start).unwrap_or(usize::MAX));
+        let parts = there.map_or_else(|| vec![part(span.start..span.end)], |all| all.into_iter().map(part).collect());
+        Stack { thread, whole: (span.start, span.end), parts }
     }
 }

@@ -126,11 +126,15 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
         });
         match tracer {
             Ok(handle) => {
+                let mut idle = 0u32;
                 while !done.load(Ordering::SeqCst) && !handle.is_finished() {
                     let before = seizing.load(Ordering::SeqCst);
                     std::thread::park_timeout(WATCH);
-                    // Not unless it is needed: of a thousand threads this takes longer than a stop may.
-                    let waits = before % 2 == 1 && seizing.load(Ordering::SeqCst) == before;
+                    let same = seizing.load(Ordering::SeqCst) == before;
+                    idle = if same { idle + 1 } else { 0 };
+                    // Not unless it is needed: of a thousand threads this takes longer than a stop may. Before Linux 5.7 other
+                    // requests wait like that one; a stop during which nothing else happens is over before the third look.
+                    let waits = same && before % 2 == 1 || idle > 2;
                     if waits && !done.load(Ordering::SeqCst) {
                         task::take_note_of_ends(pid);
                     }

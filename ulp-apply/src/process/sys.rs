@@ -404,10 +404,20 @@ pub fn read_ranges(pid: i32, buffer: &mut [u8], ranges: &[(u64, usize)]) -> io::
     })
 }
 
-/// The mapping that holds `addr`, asked of an open maps file: start and end. `Unsupported` before Linux 6.11.
-pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64, u64)>> {
+/// A mapping as the kernel tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub start: u64,
+    pub end: u64,
+    /// Readable and writable, as stacks are.
+    pub data: bool,
+    pub shared: bool,
+}
+
+/// The mapping that holds `addr`, asked of an open maps file. `Unsupported` before Linux 6.11.
+pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<Span>> {
     // struct procmap_query, 104 bytes, all fields 0 but: size, query_flags (offset 8), query_addr (16);
-    // the answer: vma_start (24), vma_end (32).
+    // the answer: vma_start (24), vma_end (32), vma_flags (40): 1 readable, 2 writable, 4 executable, 8 shared.
     const QUERY: libc::c_ulong = 0xc068_6611;
     let mut query = [0u64; 13];
     let [size, _flags, at, ..] = &mut query;
@@ -417,9 +427,9 @@ pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<(u64,
         let result = unsafe { libc::ioctl(maps.as_raw_fd(), QUERY as _, query.as_mut_ptr()) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     });
-    let [_, _, _, start, end, ..] = query;
+    let [_, _, _, start, end, flags, ..] = query;
     match asked {
-        Ok(()) => Ok(Some((start, end))),
+        Ok(()) => Ok(Some(Span { start, end, data: flags & 3 == 3, shared: flags & 8 != 0 })),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(e) if e.raw_os_error() == Some(libc::ENOTTY) => Err(io::ErrorKind::Unsupported.into()),
         Err(e) => Err(e),

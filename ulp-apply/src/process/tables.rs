@@ -45,8 +45,8 @@ pub(super) struct Table {
     search: Search,
     /// What is subtracted from an address in the process before the table is asked: 0 where the table counts from where it lies.
     bias: u64,
-    /// The bytes that prove the table is still the one of what is loaded there.
-    witness: (RemoteAddr, Vec<u8>),
+    /// The bytes that prove the table is still the one of what is loaded there: headers and build-id.
+    witnesses: Vec<(RemoteAddr, Vec<u8>)>,
 }
 
 impl Table {
@@ -70,7 +70,7 @@ impl Table {
             bytes,
             search: Search::Index(Vec::new()),
             bias: 0,
-            witness: module.headers.clone(),
+            witnesses: witnesses(module),
         };
         let search = match parsed.table() {
             Some(_) => Search::Header(hdr_at.0, header),
@@ -87,7 +87,7 @@ impl Table {
             kind: Kind::EhFrame,
             text: (extra.text.0.0, extra.text.1.0),
             at: at.0,
-            witness: (at, bytes.iter().copied().take(64).collect()),
+            witnesses: vec![(at, bytes.iter().copied().take(64).collect())],
             bytes,
             search: Search::Index(Vec::new()),
             bias: 0,
@@ -113,7 +113,7 @@ impl Table {
                 };
                 let text = (module.range.0.0, module.range.1.0);
                 let search = Search::Index(Vec::new());
-                let table = Self { kind, text, at, bytes, search, bias, witness: module.headers.clone() };
+                let table = Self { kind, text, at, bytes, search, bias, witnesses: witnesses(module) };
                 // Functions that the linker left out have entries too, with an address that is none.
                 let search =
                     table.index(|start| start != 0 && module.executes(RemoteAddr(start.wrapping_add(table.bias))));
@@ -134,7 +134,9 @@ impl Table {
 
     /// Whether what it describes is still loaded there.
     pub fn is_current(&self, process: &Process) -> bool {
-        process.read_vec(self.witness.0, self.witness.1.len()).is_ok_and(|bytes| bytes == self.witness.1)
+        let is_there =
+            |(at, old): &(RemoteAddr, Vec<u8>)| process.read_vec(*at, old.len()).is_ok_and(|now| now == *old);
+        self.witnesses.iter().all(is_there)
     }
 
     pub fn bases(&self) -> BaseAddresses {
@@ -177,7 +179,8 @@ impl Table {
             Search::Header(_, bytes) => {
                 let header = EhFrameHdr::new(bytes, LittleEndian).parse(&bases, 8).ok()?;
                 let table = header.table()?;
-                table.pointer_to_offset(table.lookup(pc, &bases).ok()?).ok()?.0
+                let entry = table.lookup(pc, &bases).ok().filter(|entry| entry.pointer() >= self.at)?;
+                table.pointer_to_offset(entry).ok()?.0
             }
             Search::Index(index) => {
                 let after = index.partition_point(|(start, _, _)| *start <= pc);
@@ -188,7 +191,8 @@ impl Table {
         entry.contains(pc).then_some(entry)
     }
 
-    /// All entries whose first address is `wanted`. What cannot be read ends the table.
+    /// All entries whose first address is `wanted` and their own: of a function that was compiled several times, the linker keeps
+    /// one, and the entries of the others may remain and lead to it. What cannot be read ends the table.
     fn index(&self, wanted: impl Fn(u64) -> bool) -> Search {
         let mut index = match self.kind {
             Kind::EhFrame => entries(&self.eh_frame(), &self.bases()),
@@ -196,8 +200,15 @@ impl Table {
         };
         index.retain(|(start, _, _)| wanted(*start));
         index.sort_unstable();
+        let starts: Vec<u64> = index.iter().map(|(start, _, _)| *start).collect();
+        let alone = |start: u64| starts.partition_point(|s| *s <= start) - starts.partition_point(|s| *s < start) == 1;
+        index.retain(|(start, _, _)| alone(*start));
         Search::Index(index)
     }
+}
+
+fn witnesses(module: &Module) -> Vec<(RemoteAddr, Vec<u8>)> {
+    vec![module.headers.clone(), module.note.clone()]
 }
 
 fn entries<'t, S: UnwindSection<Bytes<'t>>>(section: &S, bases: &BaseAddresses) -> Vec<(u64, u64, usize)> {

@@ -21,6 +21,9 @@ const REGISTERS: u16 = 64;
 const MAX_FRAMES: usize = 4096;
 /// How far from its entry point a program without a table there may make its first call.
 const ENTRY_CODE: u64 = 64;
+/// More than the kernel puts between a saved context and the stack that it interrupted: the largest state of a processor's vector
+/// units has 11 KB.
+const SIGNAL_FRAME: u64 = 16 << 10;
 /// As much of a signal trampoline as has to be seen.
 const TRAMPOLINE: usize = 16;
 
@@ -42,6 +45,8 @@ pub struct Unwinder {
     /// What only the files on disk have, once somebody needed it.
     from_files: OnceLock<Vec<Table>>,
     entries: Vec<u64>,
+    /// Frames that are larger may hold a stack of their own, so nothing in them is accounted for.
+    pub(super) largest_frame: Option<u64>,
 }
 
 /// What unwinding one thread found.
@@ -53,15 +58,18 @@ pub(super) struct Chain {
     pub returns: Vec<u64>,
     /// Stack words that hold saved registers.
     pub saved: Vec<u64>,
-    /// Stack ranges that belong to frames of known code.
+    /// Stack ranges that belong to frames of known code, and have no other stack in them.
     pub covered: Vec<(u64, u64)>,
+    /// Whether it led through a signal handler's frame to another stack: the handler may have been left for good long ago, as
+    /// by those who make coroutines with its help. Then what lies behind is no proof of anything.
+    pub changed_stack: bool,
 }
 
 impl Chain {
     /// Whether a context that the kernel may have saved for a signal handler is none that a handler returns to: the way to the
     /// bottom of the stack does not lead through it. `pc_at` is where its program counter stands.
     pub fn leaves_out(&self, pc_at: u64) -> bool {
-        self.complete && !self.returns.contains(&pc_at)
+        self.complete && !self.changed_stack && !self.returns.contains(&pc_at)
     }
 
     /// Whether the word at `at` is known to be nothing that will ever be jumped to.
@@ -102,7 +110,7 @@ impl Unwinder {
 
     /// Unwinds from `regs` as far as the tables go.
     pub(super) fn unwind(&self, process: &Process, regs: &Regs, deadline: Instant) -> Chain {
-        let mut walk = Walk::new(process, regs);
+        let mut walk = Walk { largest_frame: self.largest_frame, ..Walk::new(process, regs) };
         let mut context = UnwindContext::new();
         for _ in 0..MAX_FRAMES {
             if Instant::now() >= deadline {
@@ -163,6 +171,7 @@ struct Walk<'a> {
     pc: u64,
     /// Whether `pc` is the next instruction, rather than a return address.
     exact: bool,
+    largest_frame: Option<u64>,
     chain: Chain,
 }
 
@@ -173,7 +182,14 @@ impl<'a> Walk<'a> {
             let word = u16::try_from(number).ok().and_then(|n| arch.dwarf_slot(n))?;
             regs.words.get(word).copied()
         };
-        Self { process, regs: std::array::from_fn(value), pc: arch.pc(regs), exact: true, chain: Chain::default() }
+        Self {
+            process,
+            regs: std::array::from_fn(value),
+            pc: arch.pc(regs),
+            exact: true,
+            largest_frame: None,
+            chain: Chain::default(),
+        }
     }
 
     fn get(&self, register: Register) -> Option<u64> {
@@ -201,6 +217,8 @@ impl<'a> Walk<'a> {
         self.pc = next.get(usize::from(arch.dwarf_ra())).copied().flatten()?;
         self.regs = next;
         self.exact = true;
+        let sp = self.get(Register(arch.dwarf_sp()))?;
+        self.chain.changed_stack |= sp <= mark || sp - mark > SIGNAL_FRAME;
         Some(Step::Next)
     }
 
@@ -224,13 +242,18 @@ impl<'a> Walk<'a> {
         let (sp, ra) = (Register(arch.dwarf_sp()), fde.cie().return_address_register());
         let signal_frame = fde.is_signal_trampoline();
         let old_sp = self.get(sp)?;
+        // A trampoline that is not known: where its stack goes on is not known either.
+        self.chain.changed_stack |= signal_frame;
         if !signal_frame {
             // A frame lies above its stack pointer, or it is none.
             if cfa < old_sp || cfa == old_sp && row.register(ra) != Some(RegisterRule::Undefined) {
                 return None;
             }
             let red_zone = if self.exact { arch.red_zone() } else { 0 };
-            self.chain.covered.push((old_sp.saturating_sub(red_zone), cfa));
+            let may_hold_a_stack = self.largest_frame.is_some_and(|largest| cfa - old_sp > largest);
+            if !self.chain.changed_stack && !may_hold_a_stack {
+                self.chain.covered.push((old_sp.saturating_sub(red_zone), cfa));
+            }
         }
         if row.register(ra) == Some(RegisterRule::Undefined) {
             return Some(Step::Outermost);

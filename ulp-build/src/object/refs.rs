@@ -109,19 +109,19 @@ pub(super) fn attach_resolved(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch,
         for &(start, end, id) in &cut.spans[index] {
             let (mut found, mut problem) = (Vec::new(), None);
             let atom = &object.atoms[id.0];
-            for (field, insn_end, distance, branch) in fields(arch, &atom.bytes) {
+            for (field, insn, distance, branch) in fields(arch, &atom.bytes) {
                 let known = |r: &Ref| r.offset == field as u64;
                 if (0..(end - start) as i64).contains(&distance) || atom.refs.iter().any(known) {
                     continue;
                 }
                 let target = cut.at(index, (start as i64).saturating_add(distance)).filter(|(.., inside)| *inside);
-                match (target, arch.assembled(insn_end - field)) {
+                match (target, arch.assembled_in(&atom.bytes, &insn, field)) {
                     (Some((target, target_offset, _)), Some(r_type)) => found.push(Ref {
                         offset: field as u64,
                         r_type,
                         target: Target::Atom(target),
                         target_offset,
-                        adjust: field as i64 - insn_end as i64,
+                        adjust: field as i64 - arch.counts_from(&insn) as i64,
                         branch,
                         resolved: true,
                     }),
@@ -143,17 +143,17 @@ pub(super) fn attach_resolved(elf: &Elf<'_>, cut: &Cut, arch: &'static dyn Arch,
     }
 }
 
-/// Fields of instructions that hold a distance: where they are, where the instruction ends, where they lead from the start of
+/// Fields of instructions that hold a distance: where they are, of which instruction, where they lead from the start of
 /// the code, and whether that is a branch.
-fn fields(arch: &dyn Arch, code: &[u8]) -> Vec<(usize, usize, i64, bool)> {
+fn fields(arch: &dyn Arch, code: &[u8]) -> Vec<(usize, Insn, i64, bool)> {
     let mut all = Vec::new();
     for insn in arch.decode(code) {
         match insn.flow {
             Flow::Call { field: Some(field), target: Some(target) }
-            | Flow::Jump { field: Some(field), target: Some(target) } => all.push((field, insn.end, target, true)),
+            | Flow::Jump { field: Some(field), target: Some(target) } => all.push((field, insn, target, true)),
             _ => {
                 if let Some(operand) = arch.detail(code, insn.start).and_then(|d| d.pc_relative) {
-                    all.push((insn.start + operand.at, insn.end, operand.target, false));
+                    all.push((insn.start + operand.at, insn, operand.target, false));
                 }
             }
         }
@@ -216,7 +216,7 @@ fn one(
             Some(insn) => {
                 let calls = matches!(formula, Formula::PcRelative | Formula::PltPcRelative);
                 branch = calls && insn.branch_field().is_some_and(|field| field as u64 == offset);
-                offset as i64 - insn.end as i64
+                offset as i64 - arch.counts_from(insn) as i64
             }
             None => {
                 problem = Some(format!("the instruction at {offset:#x} of {} is not understood", atom.name));

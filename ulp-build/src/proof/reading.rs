@@ -90,6 +90,8 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
                     Some(entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0)))
                 }
                 LinkedForm::Immediate => Some(Reading::At(LinkAddr(value()? as u64))),
+                LinkedForm::Elided => Some(Reading::Nothing),
+                LinkedForm::Rewritten => None,
             }
         }
         Formula::TpOffset => elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread),
@@ -107,6 +109,9 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
                 _ => None,
             }
         }
+        // Of instructions that hold a part of an address each, none says the whole.
+        Formula::PagePcRelative | Formula::PcPages(_) | Formula::PageOffset | Formula::Slot(..) => None,
+        Formula::ModuleOffset | Formula::TpOffsetRounded | Formula::Difference => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
     }
 }
