@@ -19,7 +19,7 @@ use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
-use ulp_arch::{Call, LinkAddr, Regs};
+use ulp_arch::{Asleep, Call, LinkAddr, Regs};
 
 const PAGE: u64 = 4096;
 /// Zero bytes left alone between a text segment's last byte and the stub.
@@ -75,6 +75,8 @@ struct Borrowed {
     tid: i32,
     /// Its registers, its EINTR cured: with these it goes on.
     saved: Regs,
+    /// The call that it slept in, where the registers do not tell.
+    asleep: Option<Asleep>,
     seccomp: u32,
     /// When it has to be let go.
     deadline: Instant,
@@ -144,7 +146,7 @@ impl Process {
     /// Zeroes stubs that were left behind, once it is proved that no thread is in them.
     fn clear_old_stubs(&self, tail: RemoteAddr, len: usize, max_stop: Duration) -> Result<(), Error> {
         let arch = self.arch();
-        let (Some(low), Some(high)) = (stub_of(arch, 0), stub_of(arch, u64::MAX >> 1)) else { return Ok(()) };
+        let Some([low, high]) = arch.stub_shapes() else { return Ok(()) };
         let bytes = self.read_vec(tail, len)?;
         let old: Vec<usize> =
             (0..bytes.len()).filter(|at| bytes.get(*at..).is_some_and(|b| is_stub(b, &low, &high))).collect();
@@ -166,12 +168,6 @@ impl Process {
         })?;
         cleared
     }
-}
-
-fn stub_of(arch: &dyn ulp_arch::Arch, word: u64) -> Option<Vec<u8>> {
-    let mut regs = Regs::zeroed(arch.regs_len());
-    regs.words = [word; Regs::MAX];
-    Some(arch.stub(&regs)?.bytes)
 }
 
 /// Whether `bytes` begin with a stub: everything that does not depend on the registers is the same.
@@ -398,7 +394,9 @@ impl<'a> Remote<'a> {
                 }
             }
         }
-        sys::set_regs(tid, &borrowed.saved).map_err(|e| self.failed("SETREGSET", tid, e))?;
+        let arch = self.process.arch();
+        let own = borrowed.asleep.map_or(borrowed.saved, |asleep| arch.resumed(&borrowed.saved, &asleep));
+        sys::set_regs(tid, &own).map_err(|e| self.failed("SETREGSET", tid, e))?;
         self.lost = None;
         // No program counter is in the stub any more.
         let wiped = self.process.write(tid, self.stub, &vec![0; self.process.arch().stub_len()]);
@@ -433,7 +431,8 @@ impl<'a> Remote<'a> {
                     Err(e) => return Err(e),
                 };
                 let Some(borrowed) = borrowed else { continue };
-                let stub = arch.stub(&borrowed.saved).ok_or(Error::Unsupported { machine: arch.name() })?;
+                let stub =
+                    arch.stub_at(&borrowed.saved, self.stub).ok_or(Error::Unsupported { machine: arch.name() })?;
                 self.borrowed = Some(borrowed);
                 if let Err(e) = self.process.write(tid, self.stub, &stub.bytes) {
                     // Nobody is sent into a stub that is not there.
@@ -452,6 +451,7 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let Ok(status) = task::Status::read(pid, tid) else { return Ok(None) };
+        let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
         match sys::seize(tid, sys::TRACE_SYSGOOD) {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
@@ -482,10 +482,10 @@ impl<'a> Remote<'a> {
             Err((_, e)) if e.kind() == std::io::ErrorKind::InvalidData => return Err(Error::Not64Bit { pid }),
             Err((request, e)) => return Err(self.failed(request, tid, e)),
         };
-        if signal == 0 && self.is_fit(tid, &saved, choice) {
+        if signal == 0 && self.is_fit(tid, &saved, asleep.as_ref(), choice) {
             // Once more: a filter may have been set until the thread stopped.
             let seccomp = task::Status::read(pid, tid).map_or(SECCOMP_FILTER, |s| s.seccomp);
-            return Ok(Some(Borrowed { tid, saved, seccomp, deadline, stop: StopKind::Signal(0) }));
+            return Ok(Some(Borrowed { tid, saved, asleep, seccomp, deadline, stop: StopKind::Signal(0) }));
         }
         sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
         Ok(None)
@@ -503,16 +503,22 @@ impl<'a> Remote<'a> {
         let _ = sys::detach(tid, signal);
     }
 
-    fn is_fit(&self, tid: i32, saved: &Regs, choice: Choice) -> bool {
+    fn is_fit(&self, tid: i32, saved: &Regs, asleep: Option<&Asleep>, choice: Choice) -> bool {
         let arch = self.process.arch();
         // Its system calls are signals to the program itself; ours would be, too.
         if sys::dispatches_calls(tid) {
             return false;
         }
-        if arch.in_system_call(saved) {
-            return choice == Choice::Any || !arch.in_restart_block(saved);
+        let (in_call, has_timeout) = match asleep {
+            Some(asleep) => (arch.in_system_call_of(saved, asleep), arch.in_restart_block_of(saved, asleep)),
+            None => (arch.in_system_call(saved), arch.in_restart_block(saved)),
+        };
+        if in_call {
+            return choice == Choice::Any || !has_timeout;
         }
-        choice == Choice::Any && self.in_restartable_sequence(tid, arch.pc(saved)) == Some(false)
+        choice == Choice::Any
+            && !arch.calls_lose_registers()
+            && self.in_restartable_sequence(tid, arch.pc(saved)) == Some(false)
     }
 
     /// Whether a thread that runs is inside a restartable sequence; `None` when that cannot be found out.
@@ -613,8 +619,11 @@ mod tests {
     #[test]
     fn an_abandoned_stub_is_recognised() {
         let arch = ulp_arch::host().expect("a supported host");
-        let (low, high) = (stub_of(arch, 0).expect("a stub"), stub_of(arch, u64::MAX >> 1).expect("a stub"));
-        let other = stub_of(arch, 0x1234_5678_9abc_def0).expect("a stub");
+        let [low, high] = arch.stub_shapes().expect("stubs");
+        let mut regs = Regs::zeroed(arch.regs_len());
+        // In reach of the stub, whatever the architecture: the program counter is one of these words.
+        regs.words = [0x12_3458; Regs::MAX];
+        let other = arch.stub_at(&regs, RemoteAddr(0x12_0000)).expect("a stub").bytes;
         assert!(low != high && low != other);
         assert!(is_stub(&other, &low, &high));
         assert!(!is_stub(&other[..other.len() - 1], &low, &high));

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
+use ulp_arch::Asleep;
 
 // Flags of /proc/PID/stat, from include/linux/sched.h.
 const PF_EXITING: u64 = 0x4;
@@ -308,6 +309,20 @@ pub fn why_denied(pid: i32, theirs: &Status) -> Denial {
     }
 }
 
+/// The system call that a thread sleeps in; `None` for one that runs, or is in no call.
+pub fn asleep(pid: i32, tid: i32) -> Option<Asleep> {
+    parse_asleep(&read_file(pid, tid, "syscall").ok()?)
+}
+
+/// "NUMBER ARGUMENT*6 SP PC", all but the number in hex; "running"; or "-1 SP PC" for a thread that waits in no call.
+fn parse_asleep(text: &str) -> Option<Asleep> {
+    let (number, rest) = text.trim_end().split_once(' ')?;
+    let words: Option<Vec<u64>> =
+        rest.split(' ').map(|w| u64::from_str_radix(w.strip_prefix("0x")?, 16).ok()).collect();
+    let [args @ .., sp, pc] = <[u64; 8]>::try_from(words?).ok()?;
+    Some(Asleep { number: number.parse().ok()?, args, sp, pc })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,6 +372,16 @@ mod tests {
         assert!(ending(pid) || child.try_wait().is_ok_and(|end| end.is_some()));
         child.wait().expect("our child");
         assert!(ending(pid));
+    }
+
+    #[test]
+    fn the_call_of_a_sleeper() {
+        let text = "7 0x7ffc1 0x1 0xffffffffffffffff 0x0 0x5 0x6 0x7ffc0 0x7f12\n";
+        let expected = Asleep { number: 7, args: [0x7_ffc1, 1, u64::MAX, 0, 5, 6], sp: 0x7_ffc0, pc: 0x7f12 };
+        assert_eq!(parse_asleep(text), Some(expected));
+        for text in ["running\n", "-1 0x7ffc0 0x7f12\n", "", "7 0x1 0x2\n", "7 1 2 3 4 5 6 7 8\n"] {
+            assert_eq!(parse_asleep(text), None, "{text}");
+        }
     }
 
     #[test]
