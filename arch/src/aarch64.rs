@@ -30,11 +30,14 @@ impl Arch for Aarch64 {
         183
     }
     fn supported(&self) -> bool {
-        false
+        true
     }
 
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
+    }
+    fn apart_flags(&self) -> &'static [&'static str] {
+        &["-fdata-sections", "-fno-section-anchors"]
     }
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
         relocations::RELOCATIONS.iter().find(|r| r.r_type == r_type)
@@ -84,8 +87,20 @@ impl Arch for Aarch64 {
         1 << 27
     }
     fn slot_relocations(&self) -> SlotRelocations {
-        // R_AARCH64_GLOB_DAT, JUMP_SLOT, IRELATIVE
-        SlotRelocations { data: 1025, jump: 1026, irelative: 1032 }
+        // R_AARCH64_GLOB_DAT, JUMP_SLOT, IRELATIVE, ABS64, RELATIVE, COPY, TLS_TPREL64
+        SlotRelocations {
+            data: 1025,
+            jump: 1026,
+            irelative: 1032,
+            absolute: 257,
+            relative: 1027,
+            copy: 1024,
+            thread_offset: 1030,
+        }
+    }
+    fn thread_block(&self, _size: u64, align: u64) -> Option<i64> {
+        // AAELF64, "Thread Local Storage", variant I: the block stands behind two words at the thread pointer.
+        i64::try_from(16u64.checked_next_multiple_of(align.max(1))?).ok()
     }
     fn pad_acts(&self, code: &[u8]) -> bool {
         jump::undo(code).is_some()

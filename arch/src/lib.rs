@@ -93,15 +93,24 @@ pub struct Asleep {
     pub pc: u64,
 }
 
-/// Relocation types with which the dynamic loader fills slots (`r_type` of `Elf64_Rela`).
+/// Relocation types with which the dynamic loader fills slots and data (`r_type` of `Elf64_Rela`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotRelocations {
-    /// Filled with a symbol's address when the object is loaded.
+    /// Filled with a symbol's address when the object is loaded. Where it is [`SlotRelocations::absolute`] as well, only the
+    /// place tells a slot from other data.
     pub data: u32,
     /// Filled with a function's address, perhaps only at its first call.
     pub jump: u32,
     /// Filled with what the resolver at the addend returned.
     pub irelative: u32,
+    /// Any word, filled with a symbol's address and the addend.
+    pub absolute: u32,
+    /// Any word, filled with the load bias and the addend.
+    pub relative: u32,
+    /// Filled with the symbol's data, which is moved here.
+    pub copy: u32,
+    /// Filled with a thread-local variable's distance from the thread pointer.
+    pub thread_offset: u32,
 }
 
 /// Why a jump cannot be encoded.
@@ -248,7 +257,7 @@ pub trait Arch: Sync + fmt::Debug {
     fn elf_flags(&self) -> u32 {
         0
     }
-    /// Whether patches can be made and applied, or only the pure parts exist yet.
+    /// Whether patches can be made.
     fn supported(&self) -> bool;
 
     // ---- building ----
@@ -256,6 +265,11 @@ pub trait Arch: Sync + fmt::Debug {
     fn section_flags(&self) -> &'static [&'static str];
     /// Compiler flags which make code reach data of other files through slots only; none where that is not understood.
     fn slot_flags(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Compiler flags which make code reach every datum by an address of its own; none where code does so without them. Without
+    /// such flags code may reach data through the address of another one of its section (section anchors).
+    fn apart_flags(&self) -> &'static [&'static str] {
         &[]
     }
     /// The row of a relocation type, `None` when the psABI has no such number.
@@ -269,6 +283,13 @@ pub trait Arch: Sync + fmt::Debug {
     fn widened_by(&self, _r_type: u32) -> Option<u32> {
         None
     }
+    /// The row of data that holds what `formula` says in so many bytes.
+    fn data_relocation(&self, formula: Formula, bytes: u8) -> Option<&'static RelocRow> {
+        self.relocations().iter().find(|row| row.formula == formula && row.field == Field::Bytes(bytes))
+    }
+    /// Where a program's own block of thread-local storage begins, seen from the thread pointer: the block is `size` bytes
+    /// long and aligned to `align`, a power of two. `None`: it would lie outside of all memory.
+    fn thread_block(&self, size: u64, align: u64) -> Option<i64>;
     /// All rows, for tests and for documentation.
     fn relocations(&self) -> &'static [RelocRow];
     /// The instructions of `code` from its first byte on, in order and without a hole. Ends early where bytes are no

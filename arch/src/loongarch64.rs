@@ -48,6 +48,9 @@ impl Arch for LoongArch64 {
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
     }
+    fn apart_flags(&self) -> &'static [&'static str] {
+        &["-fdata-sections", "-fno-section-anchors"]
+    }
     fn relocation(&self, r_type: u32) -> Option<&'static RelocRow> {
         reloc::RELOCATIONS.iter().find(|row| row.r_type == r_type)
     }
@@ -107,8 +110,12 @@ impl Arch for LoongArch64 {
         1 << 27
     }
     fn slot_relocations(&self) -> SlotRelocations {
-        // R_LARCH_64 (there is no GLOB_DAT), JUMP_SLOT, IRELATIVE
-        SlotRelocations { data: 2, jump: 5, irelative: 12 }
+        // R_LARCH_64 (there is no GLOB_DAT), JUMP_SLOT, IRELATIVE, 64, RELATIVE, COPY, TLS_TPREL64
+        SlotRelocations { data: 2, jump: 5, irelative: 12, absolute: 2, relative: 3, copy: 4, thread_offset: 11 }
+    }
+    fn thread_block(&self, _size: u64, _align: u64) -> Option<i64> {
+        // psABI, "Thread-Local Storage": the block begins at the thread pointer.
+        Some(0)
     }
     fn plt_entry_len(&self) -> usize {
         jump::PLT_LEN

@@ -357,6 +357,9 @@ fn change(place: &mut [u8], with: impl FnOnce(u32) -> u32) {
     }
 }
 
+/// imm16 in [20:5] and bit 30 of a `movz` or `movn`, as bytes.
+const MOVE_WIDE: [u8; 4] = (0xffffu32 << 5 | 1 << 30).to_le_bytes();
+
 impl BitPart {
     fn put(self, word: u32, value: i64) -> u32 {
         let mask = ((1u64 << self.width) - 1) as u32;
@@ -380,6 +383,21 @@ impl Range {
 }
 
 impl RelocRow {
+    /// The bits of the field, byte by byte: what the value decides. Of a number whose length is its own they are all.
+    pub fn mask(&self) -> Vec<u8> {
+        let size = self.field.size();
+        match self.field {
+            Field::Bits(_) | Field::MovWide { .. } | Field::Pair { .. } => {
+                let (mut ones, mut zeroes) = (vec![0; size], vec![0; size]);
+                let _ = self.field.put(&mut ones, -1) && self.field.put(&mut zeroes, 0);
+                // The complement of -1 is 0 in a field that takes its sign from elsewhere.
+                let field = |at: usize| if let Field::MovWide { .. } = self.field { MOVE_WIDE[at % 4] } else { 0 };
+                (0..size).map(|at| ones[at] ^ zeroes[at] | field(at)).collect()
+            }
+            Field::Bytes(_) | Field::Sum { .. } | Field::SumUleb128 { .. } => vec![0xff; size],
+        }
+    }
+
     /// Checks `value` and puts it into `section` at `offset`; on an error nothing is written.
     pub fn insert(&self, section: &mut [u8], offset: usize, value: i64) -> Result<(), RelocError> {
         let outside = RelocError::OutsideSection { name: self.name, offset };

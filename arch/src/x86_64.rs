@@ -307,8 +307,12 @@ impl Arch for X86_64 {
         1 << 31
     }
     fn slot_relocations(&self) -> SlotRelocations {
-        // R_X86_64_GLOB_DAT, JUMP_SLOT, IRELATIVE
-        SlotRelocations { data: 6, jump: 7, irelative: 37 }
+        // R_X86_64_GLOB_DAT, JUMP_SLOT, IRELATIVE, 64, RELATIVE, COPY, TPOFF64
+        SlotRelocations { data: 6, jump: 7, irelative: 37, absolute: 1, relative: 8, copy: 5, thread_offset: 18 }
+    }
+    fn thread_block(&self, size: u64, align: u64) -> Option<i64> {
+        // "ELF handling for thread-local storage", variant II: the block ends at the thread pointer.
+        i64::try_from(size.checked_next_multiple_of(align.max(1))?).ok()?.checked_neg()
     }
     fn plt_entry_len(&self) -> usize {
         PLT_LEN

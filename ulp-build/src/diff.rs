@@ -37,6 +37,8 @@ pub struct UnitDiff {
     pub gone: Vec<AtomId>,
     pub refusals: Vec<Refusal>,
     pub warnings: Vec<String>,
+    /// The fixed object reaches every datum by an address of its own: [`Object::blocks`] mean nothing there.
+    pub apart: bool,
 }
 
 /// What became of an atom.
@@ -151,6 +153,7 @@ impl Side {
             atoms: Vec::new(),
             imports: Vec::new(),
             aliases: Vec::new(),
+            blocks: BTreeMap::new(),
             source: None,
         };
         Self { object, debug: types::Debug::default() }

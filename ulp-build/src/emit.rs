@@ -7,7 +7,7 @@ use crate::object::{Atom, AtomKind, Frame, Ref, encoded_size};
 use crate::resolve::{Key, Meaning, Outside, refusal};
 use crate::select::Selection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use ulp_arch::Formula;
+use ulp_arch::{AddressUse, Arch, Field, Formula, Insn, RelocRow};
 use ulp_format::{Place, Reference, Relocation, Section, SectionKind, Symbol, SymbolKind};
 
 /// The package as it grows, target by target.
@@ -116,8 +116,7 @@ impl Builder {
         for (r, meaning) in atom.refs.iter().zip(meanings) {
             let symbol = match meaning {
                 Meaning::Own(own) => {
-                    let formula = arch.relocation(r.r_type).map_or(Formula::Absolute, |row| row.formula);
-                    self.escape |= !r.branch && address_is_taken(arch, atom, r.offset, formula);
+                    self.escape |= !r.branch && address_is_taken(arch, atom, r.offset, arch.relocation(r.r_type));
                     *part.symbols.get(own).ok_or_else(lost)?
                 }
                 Meaning::Outside(what) => self.refer(part, outside, what),
@@ -166,7 +165,7 @@ impl Builder {
                 let message = format!("the call frame information of {} is not understood: {why}", atom.name);
                 refusal(Code::Eh, &atom.name, message, "report it with the object file")
             };
-            let pointer = Pointer::of(frame).map_err(bad)?;
+            let pointer = Pointer::of(selection.context.arch, frame).map_err(bad)?;
             // What the frame's pointers mean stands behind what the code's do.
             let meanings = selection.carried.get(key).and_then(|m| m.get(atom.refs.len()..)).unwrap_or(&[]);
             let mut meanings = meanings.iter();
@@ -235,17 +234,21 @@ fn rank(kind: AtomKind) -> u8 {
 
 /// Whether the field at `offset` makes an address of the patch a value, which the code may store anywhere. Loads from and
 /// stores to a place in the patch do not, nor do distances in a jump table.
-fn address_is_taken(arch: &dyn ulp_arch::Arch, atom: &Atom, offset: u64, formula: Formula) -> bool {
+fn address_is_taken(arch: &dyn Arch, atom: &Atom, offset: u64, row: Option<&RelocRow>) -> bool {
+    let formula = row.map_or(Formula::Absolute, |row| row.formula);
     if atom.kind != AtomKind::Function {
         return formula != Formula::PcRelative;
+    }
+    let Ok(offset) = usize::try_from(offset) else { return true };
+    // Where an address takes several instructions, what becomes of the register tells.
+    if row.is_some_and(|row| !matches!(row.field, Field::Bytes(_))) {
+        return arch.address_use(&atom.bytes, offset) != AddressUse::Read;
     }
     if formula != Formula::PcRelative {
         return true;
     }
-    let Ok(offset) = usize::try_from(offset) else { return true };
     let insns = arch.decode(&atom.bytes);
-    let insn =
-        ulp_arch::Insn::containing(&insns, offset).and_then(|i| Some((i.start, arch.detail(&atom.bytes, i.start)?)));
+    let insn = Insn::containing(&insns, offset).and_then(|i| Some((i.start, arch.detail(&atom.bytes, i.start)?)));
     match insn.and_then(|(start, d)| d.pc_relative.map(|p| (start + p.at, p.taken))) {
         Some((field, taken)) if field == offset => taken,
         _ => true,
@@ -260,7 +263,7 @@ struct Pointer {
 
 impl Pointer {
     /// From the `R` of the common entry's augmentation (LSB core, 10.6.1.1.1); absolute where there is none.
-    fn of(frame: &Frame) -> Result<Self, &'static str> {
+    fn of(arch: &dyn Arch, frame: &Frame) -> Result<Self, &'static str> {
         const CUT: &str = "its common entry is cut short";
         let cie = &frame.cie;
         let text = cie.get(9..).ok_or(CUT)?;
@@ -295,10 +298,15 @@ impl Pointer {
         };
         // DW_EH_PE_absptr; pcrel with sdata4 or sdata8.
         match encoding {
-            0x00 => Ok(Self { size: 8, r_type: 1 }),
-            0x1b => Ok(Self { size: 4, r_type: 2 }),
-            0x1c => Ok(Self { size: 8, r_type: 24 }),
+            0x00 => Self::row(arch, Formula::Absolute, 8),
+            0x1b => Self::row(arch, Formula::PcRelative, 4),
+            0x1c => Self::row(arch, Formula::PcRelative, 8),
             _ => Err("its pointers are encoded in an unknown way"),
         }
+    }
+
+    fn row(arch: &dyn Arch, formula: Formula, size: u8) -> Result<Self, &'static str> {
+        let row = arch.data_relocation(formula, size).ok_or("its pointers have no relocation")?;
+        Ok(Self { size: row.field.size(), r_type: row.r_type })
     }
 }

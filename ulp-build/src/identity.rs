@@ -7,7 +7,9 @@ use crate::model::{Code, Refusal, Stop};
 use anyhow::{Context, Result, anyhow};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use ulp_arch::Arch;
 use ulp_format::Identity;
 
 /// What identity needs to know of an ELF file.
@@ -29,6 +31,19 @@ struct Section {
 }
 
 const ID_NOTE: &str = ".note.gnu.build-id";
+
+/// `e_machine` of a file that may be ELF.
+fn machine(path: &Path) -> Result<Option<u16>> {
+    let mut header = [0; 20];
+    let mut file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let whole = file.read_exact(&mut header).is_ok() && header.starts_with(b"\x7fELF");
+    Ok(whole.then(|| u16::from_le_bytes([header[18], header[19]])))
+}
+
+/// The processor that an ELF file is for; `None`: none that is known.
+pub fn architecture(path: &Path) -> Result<Option<&'static dyn Arch>> {
+    Ok(machine(path)?.and_then(ulp_arch::by_machine))
+}
 
 /// Reads a linked ELF file.
 pub fn read(path: &Path) -> Result<Facts> {
@@ -98,10 +113,12 @@ pub struct Candidate {
 /// Finds the linked file that a production file is, by build-id, then by bytes; files of the same name first.
 pub fn identify<'a>(production: &Path, candidates: &'a [Candidate]) -> Result<(&'a Candidate, Identity), Stop> {
     let target = read(production)?;
-    if target.machine != ulp_arch::host().map(|arch| arch.machine()) {
-        let message = format!("{} is for another processor than this machine's", production.display());
-        let refusal = Refusal::new(Code::Arch, message, "make the patch on a machine of that kind");
-        return Err(refusal.about(production.display().to_string()).into());
+    let made = || candidates.iter().filter_map(|c| machine(&c.kept).ok().flatten());
+    let host = ulp_arch::host().map(|arch| arch.machine());
+    if !made().any(|m| target.machine == Some(m)) && (made().next().is_some() || target.machine != host) {
+        let message = format!("{} is for another processor than what the build makes", production.display());
+        let advice = "make the patch on a machine of that kind, or build with a cross compiler for it";
+        return Err(Refusal::new(Code::Arch, message, advice).about(production.display().to_string()).into());
     }
     let Some(build_id) = &target.build_id else { return Err(no_build_id(production).into()) };
     let mut order: Vec<&Candidate> = candidates.iter().collect();

@@ -20,14 +20,16 @@ pub fn through_slots(
     flags: &[&str],
     recompile: impl Fn(usize, &[&str]) -> Result<PathBuf>,
 ) -> Option<Vec<UnitDiff>> {
-    if flags.is_empty() || refusals.iter().any(|r| r.code != Code::Unresolved) {
+    let helps = |r: &Refusal| matches!(r.code, Code::Unresolved | Code::Anchor);
+    if flags.is_empty() || !refusals.iter().all(helps) {
         return None;
     }
+    let anchors = refusals.iter().any(|r| r.code == Code::Anchor);
     let missing: BTreeSet<&str> = refusals.iter().filter_map(|r| r.symbol.as_deref()).collect();
     let mut all = diffs.to_vec();
     let mut helped = false;
     for (index, (unit, diff)) in units.iter().zip(&mut all).enumerate() {
-        if !newly_refers(diff, &missing) {
+        if !newly_refers(diff, &missing) && !(anchors && reaches_blocks(diff)) {
             continue;
         }
         let fix = match recompile(index, flags) {
@@ -41,7 +43,7 @@ pub fn through_slots(
         let both = Unit { orig: unit.fix.clone(), fix: Some(fix), ..unit.clone() };
         let by_flags = diff::compare_units(std::slice::from_ref(&both)).pop()?;
         match joined(diff, &by_flags) {
-            Ok(joined) => *diff = joined,
+            Ok(joined) => *diff = UnitDiff { apart: anchors, ..joined },
             Err(why) => {
                 log::debug!("{}: compiled with {flags:?}, {why}", unit.source.display());
                 return None;
@@ -62,6 +64,15 @@ fn newly_refers(diff: &UnitDiff, names: &BTreeSet<&str>) -> bool {
     };
     let functions = fix.atoms.iter().enumerate().filter(|(i, a)| a.kind == AtomKind::Function && altered(*i));
     functions.flat_map(|(_, a)| &a.refs).any(|r| refers(&r.target))
+}
+
+/// Whether a function that the patch may carry reaches a datum that is not alone in its section.
+fn reaches_blocks(diff: &UnitDiff) -> bool {
+    let Some(fix) = diff.fix.as_deref() else { return false };
+    let altered = |id: usize| diff.verdicts.get(&AtomId(id)).is_some_and(|v| *v != Verdict::Same);
+    let functions = fix.atoms.iter().enumerate().filter(|(i, a)| a.kind == AtomKind::Function && altered(*i));
+    let reaches = |target: &Target| matches!(target, Target::Atom(id) if fix.block(*id).is_some());
+    functions.flat_map(|(_, a)| &a.refs).any(|r| reaches(&r.target))
 }
 
 /// Leads from the running program over the fixed object (`diff`) to the one compiled with other flags (`by_flags`, whose

@@ -65,8 +65,13 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
         progress.stage("making the package");
         let mut outcome = package::package(request, &built, &diffs).map_err(anyhow::Error::new)?;
         if let Outcome::Refused(refusals) = &outcome {
-            let flags = ulp_arch::host().map_or(&[][..], |arch| arch.slot_flags());
-            if let Some(other) = indirect::through_slots(&built.units, &diffs, refusals, flags, again) {
+            let link = built.links.first().map(|link| identity::architecture(&link.rebuilt)).transpose()?.flatten();
+            let apart = refusals.iter().any(|r| r.code == model::Code::Anchor);
+            let flags: Vec<&str> = link.map_or(Vec::new(), |arch| match apart {
+                true => [arch.slot_flags(), arch.apart_flags()].concat(),
+                false => arch.slot_flags().to_vec(),
+            });
+            if let Some(other) = indirect::through_slots(&built.units, &diffs, refusals, &flags, again) {
                 let second = package::package(request, &built, &other).map_err(anyhow::Error::new)?;
                 // What the first compile was refused for is the better reason.
                 if matches!(second, Outcome::Package(..)) {

@@ -166,6 +166,7 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
     Ambiguous,
+    Anchor,
     Arch,
     Asm,
     BadElf,
@@ -202,6 +203,7 @@ impl Code {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ambiguous => "E-AMBIGUOUS",
+            Self::Anchor => "E-ANCHOR",
             Self::Arch => "E-ARCH",
             Self::Asm => "E-ASM",
             Self::BadElf => "E-BAD-ELF",

@@ -12,6 +12,7 @@ mod split;
 pub(crate) use elf::{Elf, Place, Reloc, Section, damaged};
 pub(crate) use frames::encoded_size;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Index into [`Object::atoms`].
@@ -29,6 +30,9 @@ pub struct Object {
     pub imports: Vec<Import>,
     /// Aliases: further names of the same place, with the atom they mean.
     pub aliases: Vec<(String, AtomId)>,
+    /// By section: atoms that code may reach through the address of one of them, in the order of their offsets. The linker
+    /// keeps their distances, and no two of one block mean what they should when they are apart.
+    pub blocks: BTreeMap<usize, Vec<AtomId>>,
     /// The compilation unit's source file as DWARF or the file symbol names it.
     pub source: Option<String>,
 }
@@ -135,6 +139,13 @@ pub struct Frame {
     pub personality: Option<Ref>,
     /// The pointer to the language-specific data area in `fde`: exceptions are handled here.
     pub lsda: Option<Ref>,
+}
+
+impl Object {
+    /// The block that an atom belongs to, where there is one.
+    pub fn block(&self, id: AtomId) -> Option<&[AtomId]> {
+        self.blocks.get(&self.atoms.get(id.0)?.section_index).map(Vec::as_slice)
+    }
 }
 
 impl Atom {

@@ -94,7 +94,7 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
         }
         let Some(arch) = ulp_arch::by_machine(linked.rebuilt.machine).filter(|a| a.supported()) else {
             let message = format!("{} is for a processor that is not supported yet", link.production.display());
-            refusals.push(refusal(Code::Arch, &file_name(link), message, "patches are made for x86_64"));
+            refusals.push(refusal(Code::Arch, &file_name(link), message, &made_for()));
             continue;
         };
         refusals.extend(not_reproduced(arch, &units, &touched));
@@ -201,6 +201,12 @@ pub fn package(request: &Request, built: &Built, diffs: &[UnitDiff]) -> Result<O
     };
     let package = Package { manifest, sections: builder.sections, symbols: builder.symbols };
     Ok(Outcome::Package(Box::new(package), summary))
+}
+
+/// For which processors patches are made.
+pub fn made_for() -> String {
+    let names: Vec<&str> = ulp_arch::ALL.iter().filter(|a| a.supported()).map(|a| a.name()).collect();
+    format!("patches are made for {}", names.join(" and "))
 }
 
 /// A function of the patch in which an exception may begin or end, or through which one may pass.

@@ -9,7 +9,7 @@ use object::{Endianness, Object as _, ObjectSection as _, SymbolIndex};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use ulp_arch::LinkAddr;
+use ulp_arch::{Arch, LinkAddr, SlotRelocations};
 use ulp_format::Kind;
 
 /// A linked ELF file.
@@ -192,7 +192,7 @@ impl Elf {
             elf::ET_DYN => Kind::SharedLibrary,
             _ => return Err(ElfError::NotLinked),
         };
-        elf.slots = slots(&file)?;
+        elf.slots = slots(&file, &elf.sections)?;
         let packed = pointers(&file, &mut elf)?;
         elf.index_symbols();
         elf.data = data;
@@ -294,20 +294,23 @@ impl Elf {
         first.or_else(|| found.next())
     }
 
-    /// Distance of a thread-local address of this file from the thread pointer, in an executable: the psABI's variant II
-    /// has the executable's block end at the thread pointer.
+    fn arch(&self) -> Option<&'static dyn Arch> {
+        ulp_arch::by_machine(self.machine)
+    }
+
+    /// Distance of a thread-local address of this file from the thread pointer, in an executable.
     pub fn tp_offset(&self, addr: LinkAddr) -> Option<i64> {
         let tls = self.tls?;
-        let block = tls.size.checked_next_multiple_of(tls.align.max(1))?;
+        let block = self.arch()?.thread_block(tls.size, tls.align)?;
         let within = addr.0.checked_sub(tls.addr.0).filter(|w| *w <= tls.size)?;
-        i64::try_from(within).ok()?.checked_sub(i64::try_from(block).ok()?)
+        i64::try_from(within).ok()?.checked_add(block)
     }
 
     /// The thread-local address that lies at this distance from the thread pointer: [`Elf::tp_offset`] backwards.
     pub fn at_tp_offset(&self, offset: i64) -> Option<LinkAddr> {
         let tls = self.tls?;
-        let block = i64::try_from(tls.size.checked_next_multiple_of(tls.align.max(1))?).ok()?;
-        let within = u64::try_from(block.checked_add(offset)?).ok()?;
+        let block = self.arch()?.thread_block(tls.size, tls.align)?;
+        let within = u64::try_from(offset.checked_sub(block)?).ok()?;
         Some(tls.addr.plus(within))
     }
 
@@ -467,10 +470,23 @@ fn dynamic_symbols(file: &File<'_>) -> Result<Vec<DynamicSymbol>, ElfError> {
     Ok(all)
 }
 
+fn loader_types(file: &File<'_>) -> Option<SlotRelocations> {
+    let machine = file.elf_header().e_machine(file.endian()).0;
+    ulp_arch::by_machine(machine).map(|arch| arch.slot_relocations())
+}
+
+/// Whether a place that the loader fills with an address is a slot of the global offset table. Where one type of relocation
+/// serves for all data, the section tells.
+fn is_slot(types: &SlotRelocations, sections: &[Section], addr: LinkAddr) -> bool {
+    let table = |s: &Section| s.name.starts_with(".got") && addr.0.checked_sub(s.addr.0).is_some_and(|n| n < s.size);
+    types.data != types.absolute || sections.iter().any(table)
+}
+
 /// The dynamic relocations that make slots. Relative and irrelative ones carry no symbol and are no one's slot by name.
-fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
+fn slots(file: &File<'_>, sections: &[Section]) -> Result<Vec<Slot>, ElfError> {
     let endian = file.endian();
     let mut all = Vec::new();
+    let Some(types) = loader_types(file) else { return Ok(all) };
     for header in file.elf_section_table().iter() {
         if header.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 {
             continue;
@@ -479,19 +495,21 @@ fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
         for r in relocations {
             let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
             let addend = r.r_addend(endian);
-            let meaning = match (r.r_type(endian, false), symbol) {
-                (elf::R_X86_64_TPOFF64, 0) => SlotMeaning::TpOffset { symbol: None, addend },
-                (elf::R_X86_64_TPOFF64, _) => SlotMeaning::TpOffset { symbol: Some(symbol), addend },
-                (elf::R_X86_64_IRELATIVE, 0) => {
+            let (r_type, addr) = (r.r_type(endian, false).0, LinkAddr(r.r_offset(endian)));
+            let meaning = match symbol {
+                _ if r_type == types.thread_offset => {
+                    SlotMeaning::TpOffset { symbol: Some(symbol).filter(|s| *s != 0), addend }
+                }
+                0 if r_type == types.irelative => {
                     SlotMeaning::Chosen { resolver: LinkAddr(u64::try_from(addend).unwrap_or(0)) }
                 }
-                (_, 0) => continue,
-                (elf::R_X86_64_GLOB_DAT, _) => SlotMeaning::Address { symbol },
-                (elf::R_X86_64_JUMP_SLOT, _) => SlotMeaning::Jump { symbol },
-                (elf::R_X86_64_COPY, _) => SlotMeaning::Copy { symbol },
+                0 => continue,
+                _ if r_type == types.jump => SlotMeaning::Jump { symbol },
+                _ if r_type == types.copy => SlotMeaning::Copy { symbol },
+                _ if r_type == types.data && is_slot(&types, sections, addr) => SlotMeaning::Address { symbol },
                 _ => continue,
             };
-            all.push(Slot { addr: LinkAddr(r.r_offset(endian)), meaning });
+            all.push(Slot { addr, meaning });
         }
     }
     all.sort_by_key(|s| s.addr);
@@ -503,6 +521,7 @@ fn slots(file: &File<'_>) -> Result<Vec<Slot>, ElfError> {
 fn pointers(file: &File<'_>, into: &mut Elf) -> Result<Vec<LinkAddr>, ElfError> {
     let endian = file.endian();
     let mut packed = Vec::new();
+    let Some(types) = loader_types(file) else { return Ok(packed) };
     for header in file.elf_section_table().iter() {
         if header.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 {
             continue;
@@ -513,15 +532,12 @@ fn pointers(file: &File<'_>, into: &mut Elf) -> Result<Vec<LinkAddr>, ElfError> 
         let Some((relocations, _)) = header.rela(endian, file.data())? else { continue };
         for r in relocations {
             let (place, addend) = (LinkAddr(r.r_offset(endian)), r.r_addend(endian));
-            match r.r_type(endian, false) {
-                elf::R_X86_64_RELATIVE => {
-                    into.relative.insert(place, LinkAddr(addend as u64));
-                }
-                elf::R_X86_64_64 => {
-                    let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
-                    into.pointers.insert(place, (symbol, addend));
-                }
-                _ => {}
+            let r_type = r.r_type(endian, false).0;
+            if r_type == types.relative {
+                into.relative.insert(place, LinkAddr(addend as u64));
+            } else if r_type == types.absolute && !(r_type == types.data && is_slot(&types, &into.sections, place)) {
+                let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
+                into.pointers.insert(place, (symbol, addend));
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::object::{Atom, AtomId, AtomKind, Object, Ref, Target};
 use std::collections::{BTreeMap, BTreeSet};
-use ulp_arch::{Arch, InsnDetail};
+use ulp_arch::{Arch, Flow, Insn, InsnDetail, LinkedForm};
 
 /// Which pristine atom stands for an atom of the recompiled original: the one of the same name.
 #[derive(Clone, Debug)]
@@ -210,15 +210,15 @@ impl<'o> Compare<'o> {
         if a.len != b.len || a.branch.is_some() != b.branch.is_some() {
             return Err(differ());
         }
-        let mut masked = vec![false; a.len];
-        let mut mask = |at: usize, len: usize| {
-            for byte in masked.iter_mut().skip(at).take(len) {
-                *byte = true;
+        let mut masked = vec![0u8; a.len];
+        let mut mask = |at: usize, bits: &[u8]| {
+            for (byte, bits) in masked.iter_mut().skip(at).zip(bits) {
+                *byte |= bits;
             }
         };
         for (refs, start) in [(&our_refs, i), (&their_refs, j)] {
             for r in refs.iter() {
-                mask(usize::try_from(r.offset).unwrap_or(start).saturating_sub(start), self.field_size(r));
+                mask(usize::try_from(r.offset).unwrap_or(start).saturating_sub(start), &self.field_mask(r));
             }
         }
         // Each reference of ours must mean what theirs means; theirs may have been resolved by the assembler.
@@ -238,18 +238,26 @@ impl<'o> Compare<'o> {
         }
         if let (Some(field), Some(their_field), true) = (a.pc_relative, b.pc_relative, our_refs.is_empty()) {
             // Both resolved by the assembler: something in the same section.
-            mask(field.at, field.len);
+            match self.arch.assembled_in(&ours.bytes, &insn(i, a.len), i + field.at) {
+                Some(r_type) => mask(field.at, &field_mask(self.arch, r_type)),
+                None => mask(field.at, &vec![0xff; field.len]),
+            }
             let (into, offset) = self.ours_at(ours, field.target).ok_or_else(differ)?;
             let point = Point::Section(theirs.section_index, add(theirs.offset, their_field.target));
             self.same(ours, i as u64, into, offset, point)?;
         }
-        let equal = (0..a.len).all(|k| masked[k] || ours.bytes.get(i + k) == theirs.bytes.get(j + k));
+        let byte = |atom: &Atom, at: usize| atom.bytes.get(at).copied().unwrap_or(0);
+        let equal = (0..a.len).all(|k| (byte(ours, i + k) ^ byte(theirs, j + k)) & !masked[k] == 0);
         let _ = id;
         if equal { Ok(()) } else { Err(differ()) }
     }
 
     fn field_size(&self, r: &Ref) -> usize {
         self.arch.relocation(r.r_type).map_or(8, |row| row.field.size())
+    }
+
+    fn field_mask(&self, r: &Ref) -> Vec<u8> {
+        field_mask(self.arch, r.r_type)
     }
 
     /// The atom of the recompiled object at a distance from the start of one of its functions.
@@ -351,6 +359,15 @@ impl<'o> Compare<'o> {
     }
 }
 
+/// The bits that a relocation decides.
+fn field_mask(arch: &dyn Arch, r_type: u32) -> Vec<u8> {
+    arch.relocation(r_type).map_or_else(|| vec![0xff; 8], |row| row.mask())
+}
+
+fn insn(start: usize, len: usize) -> Insn {
+    Insn { start, end: start + len, flow: Flow::Next }
+}
+
 fn r_span(start: usize, len: usize) -> std::ops::Range<usize> {
     start..start.saturating_add(len)
 }
@@ -376,14 +393,18 @@ pub fn linked_difference(arch: &dyn Arch, pristine: &Atom, linked: &[u8]) -> Opt
     if linked.len() != pristine.bytes.len() {
         return Some(linked.len().min(pristine.bytes.len()));
     }
-    let mut masked = vec![false; linked.len()];
+    let mut masked = vec![0u8; linked.len()];
     for r in &pristine.refs {
         let Some(row) = arch.relocation(r.r_type) else { return Some(usize::try_from(r.offset).unwrap_or(0)) };
         let (before, after) = arch.relaxed_around(r.r_type);
         let at = usize::try_from(r.offset).unwrap_or(usize::MAX);
-        let start = at.saturating_sub(before);
-        let end = at.saturating_add(row.field.size()).saturating_add(after);
-        masked.iter_mut().take(end).skip(start).for_each(|m| *m = true);
+        let field = match arch.linked_form(r.r_type, linked, at) {
+            LinkedForm::AsWritten => row.mask(),
+            _ => vec![0xff; row.field.size()],
+        };
+        let front = vec![0xff; before.min(at)];
+        let bits = front.into_iter().chain(field).chain(vec![0xff; after]);
+        masked.iter_mut().skip(at.saturating_sub(before)).zip(bits).for_each(|(m, bits)| *m |= bits);
     }
-    (0..linked.len()).find(|k| !masked[*k] && linked[*k] != pristine.bytes[*k])
+    (0..linked.len()).find(|k| (linked[*k] ^ pristine.bytes[*k]) & !masked[*k] != 0)
 }

@@ -13,7 +13,7 @@ use crate::production::{SlotMeaning, SymbolKind as ElfKind};
 use place::{Global, Linked, Pristine, Where, is_cold_child};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use ulp_arch::{Arch, Field, Formula, LinkAddr, RelocRow};
+use ulp_arch::{Arch, Field, Formula, Letter, LinkAddr, RelocRow, SeenFrom, SlotKind};
 use ulp_format::{Kind, ObjectKind, Source};
 
 /// An atom of a fixed object: the unit's index, and the atom in it.
@@ -120,6 +120,9 @@ impl Context<'_> {
         if matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero) {
             return self.thread_local(from, user, id, row);
         }
+        if let Some(meaning) = self.in_block(from.0, user, id, r, row)? {
+            return Ok(meaning);
+        }
         let stands = self.stands_for.get(&key).copied().unwrap_or(key);
         if let Some(entry) = self.replaced.get(&stands) {
             let from_table = self.units[from.0].fixed(from.1).is_some_and(|a| a.anonymous);
@@ -157,6 +160,65 @@ impl Context<'_> {
         }
     }
 
+    /// A reference to a datum through which others of its block may be reached: right where the running program has the whole
+    /// block as the fixed object has it. `None`: it stands alone.
+    fn in_block(
+        &self,
+        index: usize,
+        user: &str,
+        id: AtomId,
+        r: &Ref,
+        row: &RelocRow,
+    ) -> Result<Option<Meaning>, Refusal> {
+        let unit = &self.units[index];
+        let Some(fix) = unit.diff.fix.as_deref().filter(|_| !unit.diff.apart) else { return Ok(None) };
+        let (Some(block), Some(named)) = (fix.block(id), fix.atoms.get(id.0)) else { return Ok(None) };
+        let apart = |why: String| {
+            let message = format!("{user} reaches data of {} through {}, and {why}", named.section, named.name);
+            let advice = "compile with -fno-section-anchors, or keep the data of the file as they are";
+            refusal(Code::Anchor, &named.name, message, advice)
+        };
+        if named.scope != Scope::Local && !bound_locally(row) {
+            // A slot holds the address of one datum, and no compiler knows what stands around it.
+            return Ok(None);
+        }
+        let mut start = None;
+        for id in block {
+            let Some(atom) = fix.atoms.get(id.0).filter(|a| !a.anonymous) else { continue };
+            let same = match atom.kind {
+                AtomKind::ReadOnly => *unit.verdict(*id) == Verdict::Same,
+                _ => *unit.verdict(*id) != Verdict::New,
+            };
+            let place = match (&unit.pristine, unit.pristine_of(*id), &unit.object) {
+                (Some(pristine), Some(id), Some(object)) if same => self.linked.winner(pristine, object, id).0,
+                _ => return Err(apart(format!("{} is not there in the running program", atom.name))),
+            };
+            let base = match place {
+                Where::At(addr) => addr.0.wrapping_sub(atom.offset),
+                Where::Unproved(why) => return Err(unproved(user, &atom.name, &why)),
+                Where::Dropped | Where::Unknown(_) => {
+                    return Err(apart(format!("where the running program has {} is not known", atom.name)));
+                }
+            };
+            if *start.get_or_insert(base) != base {
+                return Err(apart(format!("{} stands elsewhere among them in the running program", atom.name)));
+            }
+        }
+        let Some(start) = start else { return Err(apart("none of them has a name".into())) };
+        for id in block {
+            let Some(atom) = fix.atoms.get(id.0).filter(|a| a.anonymous) else { continue };
+            let there = self.linked.rebuilt.bytes(LinkAddr(start.wrapping_add(atom.offset)), atom.size);
+            if !atom.refs.is_empty() || there != Some(atom.bytes.as_slice()) {
+                return Err(apart(format!("{} is not there in the running program", atom.name)));
+            }
+        }
+        let addr = LinkAddr(start.wrapping_add(named.offset));
+        if named.scope != Scope::Local && self.linked.rebuilt.is_preemptible(&named.name) {
+            return self.dynamic(user, &named.name, r, row).map(Some);
+        }
+        self.local(named.name.clone(), addr, named.size, kind_of(named.kind)).map(Some)
+    }
+
     /// A reference to a function that is replaced. Branches go to the new body; its address stays the old entry, which
     /// compares equal with pointers taken before and survives a revert.
     fn replaced(
@@ -186,7 +248,7 @@ impl Context<'_> {
 
     /// A reference by name to something another object or a library defines.
     fn import(&self, user: &str, name: &str, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
-        if matches!(row.formula, Formula::TpOffset | Formula::TpSlotPcRelative) {
+        if thread_local(row) {
             return self.thread_local_by_name(user, name, row);
         }
         // A linker option (--wrap) turns undefined references to a name into another one, and only the linker knows.
@@ -253,7 +315,7 @@ impl Context<'_> {
     fn chosen(&self, user: &str, name: &str, addr: LinkAddr, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
         let slots = &self.linked.rebuilt.slots;
         let slot = slots.iter().find(|s| s.meaning == SlotMeaning::Chosen { resolver: addr });
-        let call = r.branch && matches!(row.formula, Formula::PltPcRelative | Formula::GotPcRelative);
+        let call = r.branch && matches!(row.formula.letter(), Letter::Branch | Letter::Slot(SlotKind::Address));
         match slot {
             Some(slot) if call && r.target_offset == 0 => Ok(Meaning::Outside(Outside {
                 name: name.to_owned(),
@@ -427,7 +489,7 @@ impl Context<'_> {
                     _ => false,
                 };
                 match elf.slots.iter().find(own) {
-                    Some(slot) if row.formula == Formula::TpSlotPcRelative => {
+                    Some(slot) if row.formula.letter() == Letter::Slot(SlotKind::ThreadOffset) => {
                         Ok(tls(name, Source::TlsSlot { slot: slot.addr, delta: 0 }))
                     }
                     _ => Err(tls_model(user, name)),
@@ -444,7 +506,9 @@ impl Context<'_> {
             return Ok(tls(name, Source::TlsLocalExec { offset }));
         }
         let want = elf.tls.and_then(|t| addr.0.checked_sub(t.addr.0)).and_then(|o| i64::try_from(o).ok());
-        let (Some(want), Formula::TpSlotPcRelative) = (want, row.formula) else { return Err(tls_model(user, name)) };
+        let (Some(want), Letter::Slot(SlotKind::ThreadOffset)) = (want, row.formula.letter()) else {
+            return Err(tls_model(user, name));
+        };
         let have = |s: &crate::production::Slot| match s.meaning {
             SlotMeaning::TpOffset { symbol: None, addend } => Some(addend),
             SlotMeaning::TpOffset { symbol: Some(index), addend } => {
@@ -486,7 +550,16 @@ fn kind_of(kind: AtomKind) -> ulp_format::SymbolKind {
 
 /// A relocation that a linker accepts against the file's own definition only: the compiler knew it cannot be pre-empted.
 fn bound_locally(row: &RelocRow) -> bool {
-    matches!(row.formula, Formula::PcRelative | Formula::TpOffset)
+    use Formula::{PagePcRelative, PageOffset, PcPages, PcRelative, TpOffset, TpOffsetRounded};
+    matches!(row.formula, PcRelative | PagePcRelative | PageOffset | PcPages(_) | TpOffset | TpOffsetRounded)
+}
+
+fn thread_local(row: &RelocRow) -> bool {
+    match row.formula.letter() {
+        Letter::ThreadOffset | Letter::ModuleOffset => true,
+        Letter::Slot(kind) => kind != SlotKind::Address,
+        Letter::None | Letter::Symbol | Letter::Branch | Letter::Size => false,
+    }
 }
 
 fn narrow(row: &RelocRow) -> bool {
@@ -495,9 +568,14 @@ fn narrow(row: &RelocRow) -> bool {
 
 /// Whether a patch can carry this relocation at all in a file of this kind.
 fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
-    let thread_local = ["TLS", "DTP"].iter().any(|word| row.name.contains(word));
+    let named = ["TLS", "DTP"].iter().any(|word| row.name.contains(word));
+    let beyond = match row.formula.letter() {
+        Letter::ModuleOffset => true,
+        Letter::Slot(kind) => !matches!(kind, SlotKind::Address | SlotKind::ThreadOffset),
+        _ => false,
+    };
     match row.formula {
-        Formula::Unsupported if thread_local => {
+        _ if beyond || named && row.formula == Formula::Unsupported => {
             let message = format!("{user} uses a thread-local variable through {}", row.name);
             Err(refusal(Code::TlsModel, user, message, "only local-exec and initial-exec variables can be used"))
         }
@@ -509,6 +587,10 @@ fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
                 message,
                 "compile without -mcmodel and PIC options the program was not built with",
             ))
+        }
+        Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => {
+            let message = format!("{user} counts from the program's table of slots ({}), which a patch has none of", row.name);
+            Err(refusal(Code::Unsupported, user, message, "compile the file with -fPIC or -fPIE instead of -fpic or -fpie"))
         }
         Formula::Absolute if narrow(row) && kind != Kind::Executable => {
             let message = format!("{user} has an absolute relocation {} in position-independent code", row.name);
@@ -522,7 +604,7 @@ fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
 fn reachable(outside: &Outside, user: &str, r: &Ref, row: &RelocRow) -> Result<(), Refusal> {
     let far = matches!(outside.source, Source::Slot { .. } | Source::Import { .. });
     let direct = match row.formula {
-        Formula::PcRelative => true,
+        Formula::PcRelative | Formula::PagePcRelative | Formula::PageOffset | Formula::PcPages(_) => true,
         Formula::Absolute => narrow(row),
         // Not a branch: the address of a linkage table entry would be used as the function's.
         Formula::PltPcRelative => !r.branch,

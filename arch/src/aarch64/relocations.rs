@@ -5,7 +5,7 @@
 //! lead elsewhere. Rows that no compiler emits and no linker knows are there by name only.
 
 use crate::{BitPart, Field, Formula, Range, RelocRow, SeenFrom, SlotKind};
-use Formula::{Absolute, ModuleOffset, Nothing, PagePcRelative, PcRelative, PltPcRelative, TpOffset, Unsupported};
+use Formula::{Absolute, ModuleOffset, Nothing, PageOffset, PagePcRelative, PcRelative, PltPcRelative, TpOffset, Unsupported};
 use Range::{Any, Either, Signed, Unsigned};
 
 const fn row(r_type: u32, name: &'static str, formula: Formula, field: Field, range: Range, align: u8) -> RelocRow {
@@ -92,12 +92,12 @@ pub(super) static RELOCATIONS: &[RelocRow] = &[
     row(274, "R_AARCH64_ADR_PREL_LO21", PcRelative, ADR, Signed(21), 1),
     row(275, "R_AARCH64_ADR_PREL_PG_HI21", PagePcRelative, ADRP, Signed(33), 1),
     row(276, "R_AARCH64_ADR_PREL_PG_HI21_NC", PagePcRelative, ADRP, Any, 1),
-    row(277, "R_AARCH64_ADD_ABS_LO12_NC", Absolute, LO12, Any, 1),
-    row(278, "R_AARCH64_LDST8_ABS_LO12_NC", Absolute, LO12, Any, 1),
-    row(284, "R_AARCH64_LDST16_ABS_LO12_NC", Absolute, LO12_2, Any, 2),
-    row(285, "R_AARCH64_LDST32_ABS_LO12_NC", Absolute, LO12_4, Any, 4),
-    row(286, "R_AARCH64_LDST64_ABS_LO12_NC", Absolute, LO12_8, Any, 8),
-    row(299, "R_AARCH64_LDST128_ABS_LO12_NC", Absolute, LO12_16, Any, 16),
+    row(277, "R_AARCH64_ADD_ABS_LO12_NC", PageOffset, LO12, Any, 1),
+    row(278, "R_AARCH64_LDST8_ABS_LO12_NC", PageOffset, LO12, Any, 1),
+    row(284, "R_AARCH64_LDST16_ABS_LO12_NC", PageOffset, LO12_2, Any, 2),
+    row(285, "R_AARCH64_LDST32_ABS_LO12_NC", PageOffset, LO12_4, Any, 4),
+    row(286, "R_AARCH64_LDST64_ABS_LO12_NC", PageOffset, LO12_8, Any, 8),
+    row(299, "R_AARCH64_LDST128_ABS_LO12_NC", PageOffset, LO12_16, Any, 16),
     // Branches.
     row(279, "R_AARCH64_TSTBR14", PcRelative, IMM14, Signed(16), 4),
     row(280, "R_AARCH64_CONDBR19", PcRelative, IMM19, Signed(21), 4),

@@ -8,6 +8,7 @@ pub mod shim;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,23 @@ const NAMES: [(&str, Tool); 9] = [
     ("ld.lld", Tool::OtherLinker),
     ("ld.mold", Tool::OtherLinker),
 ];
+
+/// What a tool of this name is: the names above, also as the tools of a cross compiler are called (`aarch64-linux-gnu-ld`).
+fn tool(name: &str) -> Option<Tool> {
+    let own = |&(tool, _): &(&str, Tool)| name == tool || name.strip_suffix(tool).is_some_and(|p| p.ends_with('-'));
+    NAMES.iter().find(|known| own(known)).map(|(_, tool)| *tool)
+}
+
+/// The names under which a build may call assemblers and linkers of its own accord, of the tool sets that PATH has: all those
+/// in front of which the same prefix stands for an assembler and a linker.
+fn prefixed() -> BTreeSet<String> {
+    let dirs: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
+    let files = |dir: &PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names: BTreeSet<String> = dirs.iter().flat_map(files).filter_map(|name| name.into_string().ok()).collect();
+    let prefixes = names.iter().filter_map(|name| name.strip_suffix("-as")).filter(|p| names.contains(&format!("{p}-ld")));
+    let tools = prefixes.flat_map(|p| NAMES.iter().map(move |(tool, _)| format!("{p}-{tool}")));
+    tools.filter(|name| names.contains(name)).collect()
+}
 
 /// A file and the SHA-256 of what it held when the call ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,9 +115,9 @@ impl Store {
         for dir in ["bin", "calls", "objects", "linked", "maps", "tools", "reads"] {
             std::fs::create_dir_all(root.join(dir)).with_context(|| format!("cannot make {}", root.display()))?;
         }
-        for (name, _) in NAMES {
-            symlink(program, store.bin().join(name))
-                .with_context(|| format!("cannot make {}", store.bin().join(name).display()))?;
+        for name in NAMES.map(|(name, _)| name.to_owned()).into_iter().chain(prefixed()) {
+            symlink(program, store.bin().join(&name))
+                .with_context(|| format!("cannot make {}", store.bin().join(&name).display()))?;
         }
         Ok(store)
     }

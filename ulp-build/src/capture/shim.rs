@@ -5,7 +5,7 @@
 //! would be a wrong patch later.
 
 use super::args::{self, Dependencies};
-use super::{Call, Digested, NAMES, STORE_VARIABLE, Store, Tool, digest};
+use super::{Call, Digested, STORE_VARIABLE, Store, Tool, digest, tool};
 use anyhow::{Context, Result, anyhow, bail};
 use object::read::archive::ArchiveFile;
 use std::ffi::{OsStr, OsString};
@@ -18,8 +18,7 @@ use std::process::{Command, ExitStatus};
 /// The tool that `argv0` stands for, when a build is being watched.
 pub fn called_as(argv0: &OsStr) -> Option<Tool> {
     std::env::var_os(STORE_VARIABLE)?;
-    let name = Path::new(argv0).file_name()?;
-    NAMES.into_iter().find(|(n, _)| name == *n).map(|(_, tool)| tool)
+    tool(Path::new(argv0).file_name()?.to_str()?)
 }
 
 /// Runs the real tool, records the run, and ends this process the way the tool ended.

@@ -15,6 +15,7 @@ use crate::identity::{self, Candidate};
 use crate::linesync;
 use crate::linkmap;
 use crate::model::{Built, ChangedFile, Code, FixSource, LinkedElf, Refusal, Request, Stop, Unit};
+use crate::package::made_for;
 use crate::progress::Progress;
 use crate::trees::{self, Change, Difference};
 use crate::work::Work;
@@ -130,16 +131,7 @@ pub fn both_trees<T>(
     refuse_link_time_optimised(&linked)?;
 
     progress.count("recompiling", linked.len());
-    let flags = ulp_arch::host()
-        .filter(|arch| arch.supported())
-        .ok_or_else(|| {
-            Stop::from(Refusal::new(
-                Code::Arch,
-                format!("{} is not supported yet", std::env::consts::ARCH),
-                "make the patch on x86_64",
-            ))
-        })?
-        .section_flags();
+    let flags = section_flags(&links)?;
     let units = match &again {
         None => {
             refuse_nondeterministic(linked.iter().filter_map(|pair| pair.orig), &watched.place, flags, work.run())?;
@@ -185,6 +177,17 @@ pub fn both_trees<T>(
             Some(again) => recompile::recompile(unit, &again.place, &flags, &[], work.run(), &name),
         }
     })
+}
+
+/// The flags of the recompile: those of the processor that the program is for, which need not be the one that this runs on.
+fn section_flags(links: &[LinkedElf]) -> Result<&'static [&'static str], Stop> {
+    let Some(link) = links.first() else { return Ok(&[]) };
+    let arch = identity::architecture(&link.rebuilt)?;
+    let arch = arch.filter(|arch| arch.supported()).ok_or_else(|| {
+        let message = format!("{} is for a processor that is not supported yet", link.production.display());
+        Stop::from(Refusal::new(Code::Arch, message, &made_for()))
+    })?;
+    Ok(arch.section_flags())
 }
 
 /// The pristine build: the one in the work directory, or a new one.

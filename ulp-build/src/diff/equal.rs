@@ -19,6 +19,8 @@ pub(super) struct Comparison<'a> {
     pub changed: BTreeSet<AtomId>,
     /// Pairs of nameless or content-compared atoms, with the answer; a pair under comparison counts as equal.
     memo: HashMap<(AtomId, AtomId), bool>,
+    /// Likewise for blocks of data, by their sections.
+    blocks: HashMap<(usize, usize), bool>,
 }
 
 /// What differs between two atoms.
@@ -26,12 +28,13 @@ pub(super) type Difference = Option<Reason>;
 
 impl<'a> Comparison<'a> {
     pub fn new(orig: &'a Object, fix: &'a Object, arch: &'static dyn Arch, twins: &'a Twins) -> Self {
-        Self { orig, fix, arch, twins, changed: BTreeSet::new(), memo: HashMap::new() }
+        Self { orig, fix, arch, twins, changed: BTreeSet::new(), memo: HashMap::new(), blocks: HashMap::new() }
     }
 
     /// Forgets answers that may have rested on something that is now known to have changed.
     pub fn forget(&mut self) {
         self.memo.clear();
+        self.blocks.clear();
     }
 
     /// Compares an original atom with a fixed one, references followed.
@@ -92,6 +95,37 @@ impl<'a> Comparison<'a> {
         same
     }
 
+    /// Whether what stands around two data, and may be reached through their addresses, is the same at the same distances.
+    fn same_block(&mut self, o: AtomId, f: AtomId) -> bool {
+        let (orig, fix) = (self.orig, self.fix);
+        let (old, new) = match (orig.block(o), fix.block(f)) {
+            (None, None) => return true,
+            (Some(old), Some(new)) if old.len() == new.len() => (old, new),
+            _ => return false,
+        };
+        let key = (orig.atoms[o.0].section_index, fix.atoms[f.0].section_index);
+        if let Some(known) = self.blocks.get(&key) {
+            return *known;
+        }
+        self.blocks.insert(key, true);
+        let same = old.iter().zip(new).all(|(o, f)| {
+            let (a, b) = (&orig.atoms[o.0], &fix.atoms[f.0]);
+            let alike = (a.offset, a.size, a.kind, a.anonymous) == (b.offset, b.size, b.kind, b.anonymous);
+            alike
+                && match a.anonymous {
+                    true => self.same_content(*o, *f),
+                    false => self.twins.of.get(f) == Some(o) && !self.changed.contains(f),
+                }
+        });
+        if !same {
+            // What counted as equal because this block did has to be asked again.
+            self.memo.retain(|_, known| !*known);
+            self.blocks.retain(|_, known| !*known);
+        }
+        self.blocks.insert(key, same);
+        same
+    }
+
     fn ref_difference(&mut self, a: &Ref, b: &Ref) -> Difference {
         if a.target_offset != b.target_offset || a.adjust != b.adjust {
             return Some(Reason::Reference);
@@ -104,6 +138,9 @@ impl<'a> Comparison<'a> {
             (Target::Atom(o), Target::Atom(f)) => (o, f),
             _ => return Some(Reason::Reference),
         };
+        if !self.same_block(o, f) {
+            return Some(Reason::Data);
+        }
         let (old, new) = (&self.orig.atoms[o.0], &self.fix.atoms[f.0]);
         if self.twins.of.get(&f) == Some(&o) {
             // The entry of a changed function stays where it was; a point inside its old body means nothing in the new one.

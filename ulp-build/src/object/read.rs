@@ -5,7 +5,7 @@ use super::elf::damaged;
 use super::{AtomId, AtomKind, Elf, Object, Place, Target, frames, refs, split};
 use crate::model::Refusal;
 use object::elf;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 impl Object {
@@ -24,6 +24,7 @@ impl Object {
             atoms: Vec::new(),
             imports: Vec::new(),
             aliases: Vec::new(),
+            blocks: BTreeMap::new(),
             source: elf.symbols.iter().find(|s| s.kind == elf::STT_FILE).map(|s| s.name.clone()),
         };
         let cut = split::cut(elf, &refs::rough_points(elf), &mut object);
@@ -48,8 +49,26 @@ impl Object {
         })
         .map_err(|e| damaged(path, e))?;
         find_parents(&mut object);
+        if !arch.apart_flags().is_empty() {
+            object.blocks = blocks(elf, &object);
+        }
         Ok(object)
     }
+}
+
+/// Several data in one section. The linker moves mergeable ones one by one, so no compiler reaches one through another; and
+/// thread-local ones are reached by their own distances.
+fn blocks(elf: &Elf<'_>, object: &Object) -> BTreeMap<usize, Vec<AtomId>> {
+    let mut blocks: BTreeMap<usize, Vec<AtomId>> = BTreeMap::new();
+    for (index, atom) in object.atoms.iter().enumerate() {
+        let data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Data | AtomKind::ZeroData);
+        if data && elf.sections.get(atom.section_index).is_some_and(|s| !s.has(elf::SHF_MERGE)) {
+            blocks.entry(atom.section_index).or_default().push(AtomId(index));
+        }
+    }
+    blocks.retain(|_, atoms| atoms.len() > 1);
+    blocks.values_mut().for_each(|atoms| atoms.sort_by_key(|id| object.atoms.get(id.0).map(|a| a.offset)));
+    blocks
 }
 
 /// The function that `name` was split from: `f` for `f.cold` and `f.part.0`, `f.isra.0` for `f.isra.0.cold`.
