@@ -2,6 +2,7 @@
 //! One case from its folder to its verdict.
 
 use crate::expect::{Apply, Build, Expect, Need, parse};
+use crate::machine::Machine;
 use crate::process::{Running, user_namespaces_work};
 use crate::tools::{Ran, repository, run, ulp_apply, ulp_build};
 use crate::trees::{Production, Trees};
@@ -21,6 +22,7 @@ pub struct Case {
     pub expect: Expect,
     pub trees: Trees,
     pub production: Production,
+    machine: Machine,
     /// Holds everything; goes when the case goes.
     work: TempDir,
 }
@@ -44,14 +46,8 @@ pub fn run_case(folder: &Path) -> Result<()> {
     let case = Case::open(folder)?;
     case.trees.check_has(&case.expect)?;
     let package = case.package();
-    let ran = case.ulp_build(&package, true)?;
-    if ran.code == Some(5)
-        && let Some(code) = &case.expect.or_refuse
-    {
-        return case.check_refusal(&ran, &package, code, None);
-    }
-    case.check_build(&ran, &package)?;
-    if let Build::Changed(functions) = &case.expect.build {
+    let ran = case.check_package()?;
+    if let (Build::Changed(functions), Some(0)) = (&case.expect.build, ran.code) {
         case.check_info(&package)?;
         case.live(&package, functions)?;
     }
@@ -59,17 +55,22 @@ pub fn run_case(folder: &Path) -> Result<()> {
 }
 
 impl Case {
-    /// Lays the trees out and builds production.
+    /// Lays the trees out and builds production, for this machine.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_for(folder, &Machine::host())
+    }
+
+    /// Likewise for a machine.
+    pub fn open_for(folder: &Path, machine: &Machine) -> Result<Self> {
         let text = std::fs::read_to_string(folder.join("expect")).context("expect")?;
         let expect = parse(&text).context("expect")?;
         for need in &expect.needs {
-            check_need(*need)?;
+            check_need(*need, machine)?;
         }
         let work = tempfile::Builder::new().prefix("ulp-case.").tempdir()?;
-        let trees = Trees::lay_out(folder, work.path(), &expect)?;
+        let trees = Trees::lay_out(folder, work.path(), &expect, machine)?;
         let production = trees.production(&expect)?;
-        Ok(Self { expect, trees, production, work })
+        Ok(Self { expect, trees, production, machine: machine.clone(), work })
     }
 
     /// The case of this name under `tests/cases`.
@@ -112,7 +113,7 @@ impl Case {
             command.arg("--json");
         }
         command.args(&toolchain.options).arg("-o").arg(output);
-        run(&mut command)
+        run(self.machine.equip(&mut command)?)
     }
 
     /// The program of this name under `tests/life`, for tests that drive it by themselves.
@@ -152,6 +153,17 @@ impl Case {
         let package = self.package();
         self.ulp_build(&package, false)?.expect_code(0)?;
         Ok(package)
+    }
+
+    /// Makes the package and compares what came of it with what was expected.
+    pub fn check_package(&self) -> Result<Ran> {
+        let package = self.package();
+        let ran = self.ulp_build(&package, true)?;
+        match &self.expect.or_refuse {
+            Some(code) if ran.code == Some(5) => self.check_refusal(&ran, &package, code, None)?,
+            _ => self.check_build(&ran, &package)?,
+        }
+        Ok(ran)
     }
 
     fn check_build(&self, ran: &Ran, package: &Path) -> Result<()> {
@@ -403,11 +415,11 @@ fn same_set(json: &Value, key: &str, wanted: Option<&BTreeSet<String>>, ran: &Ra
     Ok(())
 }
 
-fn check_need(need: Need) -> Result<()> {
+fn check_need(need: Need, machine: &Machine) -> Result<()> {
     let (there, what) = match need {
-        Need::X86_64 => (std::env::consts::ARCH == "x86_64", "an x86_64 machine"),
-        Need::Cxx => (run(std::process::Command::new("g++").arg("--version")).is_ok(), "g++"),
-        Need::Musl => (run(std::process::Command::new("musl-gcc").arg("--version")).is_ok(), "musl-gcc"),
+        Need::X86_64 => (machine.arch == "x86_64", "an x86_64 machine"),
+        Need::Cxx => (machine.has("g++"), "g++"),
+        Need::Musl => (machine.has("musl-gcc"), "musl-gcc"),
         Need::UserNamespace => (user_namespaces_work(), "the right to make namespaces"),
     };
     if !there {

@@ -9,6 +9,7 @@
 pub mod case;
 pub mod elf;
 pub mod expect;
+pub mod machine;
 pub mod mutate;
 pub mod process;
 pub mod survivor;

@@ -6,6 +6,7 @@
 //! `production/` and `debuginfo/` hold sources of another build, for the cases about a binary that is not what it should be.
 
 use crate::expect::{Expect, Has, Strip, Toolchain};
+use crate::machine::Machine;
 use crate::tools::{repository, run};
 use crate::{CannotRun, elf, ensure_that};
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,7 @@ pub struct Trees {
     pub before: PathBuf,
     pub after: PathBuf,
     folder: PathBuf,
+    machine: Machine,
 }
 
 /// What runs, and what is known of it.
@@ -36,9 +38,14 @@ pub struct Production {
 }
 
 impl Trees {
-    pub fn lay_out(case: &Path, work: &Path, expect: &Expect) -> Result<Self> {
-        let trees =
-            Self { work: work.into(), before: work.join("before"), after: work.join("after"), folder: case.into() };
+    pub fn lay_out(case: &Path, work: &Path, expect: &Expect, machine: &Machine) -> Result<Self> {
+        let trees = Self {
+            work: work.into(),
+            before: work.join("before"),
+            after: work.join("after"),
+            folder: case.into(),
+            machine: machine.clone(),
+        };
         for (tree, side) in [(&trees.before, "before"), (&trees.after, "after")] {
             std::fs::create_dir(tree)?;
             for entry in std::fs::read_dir(case)? {
@@ -59,7 +66,7 @@ impl Trees {
                 }
             }
             if !tree.join("Makefile").exists() {
-                std::fs::write(tree.join("Makefile"), makefile(tree, &expect.toolchain)?)?;
+                std::fs::write(tree.join("Makefile"), makefile(tree, &expect.toolchain, machine)?)?;
             }
         }
         Ok(trees)
@@ -70,13 +77,13 @@ impl Trees {
         let dir = self.work.join("production");
         copy(&self.before, &dir)?;
         lay_over(&self.folder.join("production"), &dir)?;
-        make(&dir, &expect.toolchain)?;
+        self.make(&dir, &expect.toolchain)?;
         let other = self.folder.join("debuginfo");
         let other_build = self.work.join("debuginfo");
         if other.is_dir() {
             copy(&self.before, &other_build)?;
             lay_over(&other, &other_build)?;
-            make(&other_build, &expect.toolchain)?;
+            self.make(&other_build, &expect.toolchain)?;
         }
         let mut production = Production {
             targets: expect.target.files.iter().map(|file| dir.join(file)).collect(),
@@ -94,11 +101,12 @@ impl Trees {
                 let debug = kept.with_extension("debug");
                 let name = target.file_name().context("a target has a name")?;
                 let from = if other.is_dir() { &other_build.join(name) } else { target };
-                tool(Command::new("objcopy").arg("--only-keep-debug").arg(from).arg(&debug))?;
+                let mut objcopy = Command::new("objcopy");
+                tool(self.machine.equip(objcopy.arg("--only-keep-debug").arg(from).arg(&debug))?)?;
                 production.debuginfo.push(debug);
             }
             if expect.target.strip != Strip::No {
-                tool(Command::new("strip").arg(target))?;
+                tool(self.machine.equip(Command::new("strip").arg(target))?)?;
             }
             production.with_symbols.push(kept);
         }
@@ -113,20 +121,38 @@ impl Trees {
         }
         let (old, new) = (self.work.join("production"), self.work.join("after-built"));
         copy(&self.after, &new)?;
-        make(&new, &expect.toolchain)?;
+        self.make(&new, &expect.toolchain)?;
         for name in &expect.same_code {
             let (a, b) = (elf::code(&old.join("main.o"), name)?, elf::code(&new.join("main.o"), name)?);
-            unprovoked(a == b, || format!("same-code: {name} has other instructions after the fix"))?;
+            self.unprovoked(a == b, || format!("same-code: {name} has other instructions after the fix"))?;
         }
         let (before, after) = (self.names_of_objects(&old)?, self.names_of_objects(&new)?);
         for Has { before: in_before, after: in_after, text } in &expect.has {
             for (names, wanted, side) in [(&before, in_before, "before"), (&after, in_after, "after")] {
                 let found = names.iter().any(|name| name.contains(text.as_str()));
                 let said = || format!("has: {text} is there or not there against expectation {side}: {names:?}");
-                unprovoked(wanted.is_none_or(|wanted| wanted == found), said)?;
+                self.unprovoked(wanted.is_none_or(|wanted| wanted == found), said)?;
             }
         }
         Ok(())
+    }
+
+    /// A situation that the compiler did not provoke: a failure with the compiler that the cases were made with, and with any
+    /// other a reason not to run.
+    fn unprovoked(&self, as_wanted: bool, message: impl FnOnce() -> String) -> Result<()> {
+        if as_wanted {
+            return Ok(());
+        }
+        if self.machine.is_host() && self.machine.gcc_major()? == 12 {
+            bail!("{}", message());
+        }
+        bail!(CannotRun(format!("another compiler: {}", message())));
+    }
+
+    fn make(&self, dir: &Path, toolchain: &Toolchain) -> Result<()> {
+        let mut command = Command::new("sh");
+        command.arg("-ec").arg(toolchain.command.as_deref().unwrap_or("make -s")).current_dir(dir);
+        tool(self.machine.equip(&mut command)?)
     }
 
     fn names_of_objects(&self, dir: &Path) -> Result<BTreeSet<String>> {
@@ -150,18 +176,6 @@ impl Trees {
     }
 }
 
-/// A situation that the compiler did not provoke: a failure with the compiler that the cases were made with, and with any
-/// other a reason not to run.
-fn unprovoked(as_wanted: bool, message: impl FnOnce() -> String) -> Result<()> {
-    if as_wanted {
-        return Ok(());
-    }
-    if gcc_major()? == 12 {
-        bail!("{}", message());
-    }
-    bail!(CannotRun(format!("another compiler: {}", message())));
-}
-
 fn lay_over(from: &Path, tree: &Path) -> Result<()> {
     if from.is_dir() {
         for entry in std::fs::read_dir(from)? {
@@ -172,7 +186,7 @@ fn lay_over(from: &Path, tree: &Path) -> Result<()> {
     Ok(())
 }
 
-fn makefile(tree: &Path, toolchain: &Toolchain) -> Result<String> {
+fn makefile(tree: &Path, toolchain: &Toolchain, machine: &Machine) -> Result<String> {
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(tree)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -182,6 +196,7 @@ fn makefile(tree: &Path, toolchain: &Toolchain) -> Result<String> {
     }
     sources.sort();
     let Toolchain { cc, cflags, ldflags, libs, .. } = toolchain;
+    let cflags = machine.options(cflags)?;
     let objects: Vec<_> = sources.iter().map(|name| format!("{}.o", stem(name))).collect();
     let mut text = format!("app: {o}\n\t{cc} {ldflags} -o $@ {o} {libs} -pthread\n", o = objects.join(" "));
     for (source, object) in sources.iter().zip(&objects) {
@@ -196,21 +211,11 @@ fn stem(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-fn make(dir: &Path, toolchain: &Toolchain) -> Result<()> {
-    let mut command = Command::new("sh");
-    tool(command.arg("-ec").arg(toolchain.command.as_deref().unwrap_or("make -s")).current_dir(dir))
-}
-
 /// Runs a tool that has to succeed.
 pub fn tool(command: &mut Command) -> Result<()> {
     let ran = run(command)?;
     ensure_that!(ran.code == Some(0), "{}", ran.report());
     Ok(())
-}
-
-fn gcc_major() -> Result<u32> {
-    let ran = run(Command::new("gcc").arg("-dumpversion"))?;
-    Ok(ran.stdout.trim().split('.').next().context("a version")?.parse()?)
 }
 
 /// Copies a file or a tree, times included: make must see what was built as built.

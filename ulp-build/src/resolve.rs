@@ -550,7 +550,7 @@ fn kind_of(kind: AtomKind) -> ulp_format::SymbolKind {
 
 /// A relocation that a linker accepts against the file's own definition only: the compiler knew it cannot be pre-empted.
 fn bound_locally(row: &RelocRow) -> bool {
-    use Formula::{PagePcRelative, PageOffset, PcPages, PcRelative, TpOffset, TpOffsetRounded};
+    use Formula::{PageOffset, PagePcRelative, PcPages, PcRelative, TpOffset, TpOffsetRounded};
     matches!(row.formula, PcRelative | PagePcRelative | PageOffset | PcPages(_) | TpOffset | TpOffsetRounded)
 }
 
@@ -589,8 +589,14 @@ fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
             ))
         }
         Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => {
-            let message = format!("{user} counts from the program's table of slots ({}), which a patch has none of", row.name);
-            Err(refusal(Code::Unsupported, user, message, "compile the file with -fPIC or -fPIE instead of -fpic or -fpie"))
+            let message =
+                format!("{user} counts from the program's table of slots ({}), which a patch has none of", row.name);
+            Err(refusal(
+                Code::Unsupported,
+                user,
+                message,
+                "compile the file with -fPIC or -fPIE instead of -fpic or -fpie",
+            ))
         }
         Formula::Absolute if narrow(row) && kind != Kind::Executable => {
             let message = format!("{user} has an absolute relocation {} in position-independent code", row.name);

@@ -5,7 +5,9 @@
 //! lead elsewhere. Rows that no compiler emits and no linker knows are there by name only.
 
 use crate::{BitPart, Field, Formula, Range, RelocRow, SeenFrom, SlotKind};
-use Formula::{Absolute, ModuleOffset, Nothing, PageOffset, PagePcRelative, PcRelative, PltPcRelative, TpOffset, Unsupported};
+use Formula::{
+    Absolute, ModuleOffset, Nothing, PageOffset, PagePcRelative, PcRelative, PltPcRelative, TpOffset, Unsupported,
+};
 use Range::{Any, Either, Signed, Unsigned};
 
 const fn row(r_type: u32, name: &'static str, formula: Formula, field: Field, range: Range, align: u8) -> RelocRow {

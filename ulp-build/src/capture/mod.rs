@@ -54,7 +54,8 @@ fn prefixed() -> BTreeSet<String> {
     let dirs: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
     let files = |dir: &PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let names: BTreeSet<String> = dirs.iter().flat_map(files).filter_map(|name| name.into_string().ok()).collect();
-    let prefixes = names.iter().filter_map(|name| name.strip_suffix("-as")).filter(|p| names.contains(&format!("{p}-ld")));
+    let prefixes =
+        names.iter().filter_map(|name| name.strip_suffix("-as")).filter(|p| names.contains(&format!("{p}-ld")));
     let tools = prefixes.flat_map(|p| NAMES.iter().map(move |(tool, _)| format!("{p}-{tool}")));
     tools.filter(|name| names.contains(name)).collect()
 }
