@@ -38,7 +38,7 @@ fn trials() -> Result<Vec<Trial>> {
 fn must_fail(folder: &Path) -> Result<()> {
     let text = std::fs::read_to_string(folder.join("expect"))?;
     let why = text.lines().find_map(|line| line.strip_prefix("fails:")).context("no `fails:` line")?.trim();
-    let wanted_unknown = parse(&text).is_err();
+    let wanted_unknown = parse(&text, std::env::consts::ARCH).is_err();
     match run_case(folder) {
         Ok(()) => anyhow::bail!("a wrong expectation passed"),
         Err(error) if error.is::<CannotRun>() => Err(error),

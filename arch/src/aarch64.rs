@@ -15,8 +15,8 @@ mod relocations;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr,
-    SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Regs, RelocRow,
+    RemoteAddr, SlotRelocations, Stub, Undisplaceable,
 };
 
 #[derive(Debug)]
@@ -34,7 +34,10 @@ impl Arch for Aarch64 {
     }
 
     fn section_flags(&self) -> &'static [&'static str] {
-        &["-ffunction-sections"]
+        &["-ffunction-sections", "-fmerge-constants"]
+    }
+    fn slot_flags(&self) -> &'static [&'static str] {
+        &["-fPIE"]
     }
     fn apart_flags(&self) -> &'static [&'static str] {
         &["-fdata-sections", "-fno-section-anchors"]
@@ -71,6 +74,19 @@ impl Arch for Aarch64 {
     }
     fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         relaxed::form(r_type, code, field)
+    }
+
+    fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
+        relaxed::mask(row)
+    }
+    fn page_taken(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        relaxed::page_taken(code, place)
+    }
+    fn immediate_part(&self, r_type: u32, code: &[u8]) -> Option<i64> {
+        relaxed::immediate_part(r_type, code)
+    }
+    fn linkage_slot(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        relaxed::linkage_slot(code, place)
     }
 
     fn landing_pad_len(&self, code: &[u8]) -> usize {

@@ -263,7 +263,8 @@ pub trait Arch: Sync + fmt::Debug {
     // ---- building ----
     /// Compiler flags which give every function (and datum, where that does not change code) its own section.
     fn section_flags(&self) -> &'static [&'static str];
-    /// Compiler flags which make code reach data of other files through slots only; none where that is not understood.
+    /// Compiler flags which make a program's code reach data of other files through slots only; none where that is not
+    /// understood.
     fn slot_flags(&self) -> &'static [&'static str] {
         &[]
     }
@@ -353,6 +354,31 @@ pub trait Arch: Sync + fmt::Debug {
     /// to the symbol than through a slot.
     fn linked_form(&self, _r_type: u32, _code: &[u8], _field: usize) -> LinkedForm {
         LinkedForm::AsWritten
+    }
+
+    /// The bits that a linker may change where a relocation of this row stands and [`Arch::linked_form`] is as written.
+    fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
+        row.mask()
+    }
+    /// The page that the instruction at the start of `code`, which stands at `place`, puts into a register, for another one to add
+    /// what is below it.
+    fn page_taken(&self, _code: &[u8], _place: LinkAddr) -> Option<LinkAddr> {
+        None
+    }
+    /// Where [`Arch::linked_form`] says [`LinkedForm::Immediate`] of an instruction that holds but a part of the value: that part.
+    fn immediate_part(&self, _r_type: u32, _code: &[u8]) -> Option<i64> {
+        None
+    }
+    /// The slot through which the linkage table entry that begins at the start of `code`, which stands at `place`, jumps.
+    fn linkage_slot(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        let mut at = 0;
+        while let Some(insn) = self.detail(code, at) {
+            if let Some(operand) = insn.pc_relative.filter(|o| !o.taken) {
+                return Some(LinkAddr(place.0.wrapping_add_signed(operand.target)));
+            }
+            at += insn.len;
+        }
+        None
     }
 
     // ---- entry jumps ----

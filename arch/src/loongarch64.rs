@@ -46,7 +46,7 @@ impl Arch for LoongArch64 {
     }
 
     fn section_flags(&self) -> &'static [&'static str] {
-        &["-ffunction-sections"]
+        &["-ffunction-sections", "-fmerge-constants"]
     }
     fn apart_flags(&self) -> &'static [&'static str] {
         &["-fdata-sections", "-fno-section-anchors"]

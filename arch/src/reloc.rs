@@ -383,6 +383,35 @@ impl Range {
 }
 
 impl RelocRow {
+    /// The value in the field at the start of `bytes`, which a linker filled in: bits that the field does not hold are 0, and the
+    /// highest one that it does is the sign. `None` where it is more than one number or one instruction's bits.
+    pub fn extract(&self, bytes: &[u8]) -> Option<i64> {
+        match self.field {
+            Field::Bytes(size @ (1 | 2 | 4 | 8)) => {
+                let mut word = [0; 8];
+                word[..usize::from(size)].copy_from_slice(bytes.get(..usize::from(size))?);
+                let unused = 64 - 8 * u32::from(size);
+                Some((u64::from_le_bytes(word) << unused) as i64 >> unused)
+            }
+            Field::Bits(parts) => {
+                let word = u32::from_le_bytes(*bytes.first_chunk()?);
+                let value = parts
+                    .iter()
+                    .fold(0u64, |value, part| value | u64::from(word >> part.at) % (1 << part.width) << part.low);
+                let unused = 64 - self.span()?.end;
+                Some((value << unused) as i64 >> unused)
+            }
+            _ => None,
+        }
+    }
+
+    /// Which bits of the value the field of an instruction holds.
+    pub fn span(&self) -> Option<core::ops::Range<u32>> {
+        let Field::Bits(parts) = self.field else { return None };
+        let low = parts.iter().map(|part| u32::from(part.low)).min()?;
+        Some(low..parts.iter().map(|part| u32::from(part.low + part.width)).max()?)
+    }
+
     /// The bits of the field, byte by byte: what the value decides. Of a number whose length is its own they are all.
     pub fn mask(&self) -> Vec<u8> {
         let size = self.field.size();

@@ -63,7 +63,7 @@ impl Case {
     /// Likewise for a machine.
     pub fn open_for(folder: &Path, machine: &Machine) -> Result<Self> {
         let text = std::fs::read_to_string(folder.join("expect")).context("expect")?;
-        let expect = parse(&text).context("expect")?;
+        let expect = parse(&text, &machine.arch).context("expect")?;
         for need in &expect.needs {
             check_need(*need, machine)?;
         }
@@ -420,6 +420,7 @@ fn check_need(need: Need, machine: &Machine) -> Result<()> {
         Need::X86_64 => (machine.arch == "x86_64", "an x86_64 machine"),
         Need::Cxx => (machine.has("g++"), "g++"),
         Need::Musl => (machine.has("musl-gcc"), "musl-gcc"),
+        Need::Native => (machine.is_host(), "programs that run where they are compiled"),
         Need::UserNamespace => (user_namespaces_work(), "the right to make namespaces"),
     };
     if !there {

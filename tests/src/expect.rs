@@ -116,9 +116,15 @@ pub enum Need {
     Cxx,
     Musl,
     UserNamespace,
+    /// What is compiled has to run here: the build does so itself.
+    Native,
 }
 
-pub fn parse(text: &str) -> Result<Expect> {
+/// Kinds of machines that a line may be for: `aarch64 build: ...`.
+const MACHINES: [&str; 3] = ["x86_64", "aarch64", "loongarch64"];
+
+/// Reads the file as it is for a kind of machine.
+pub fn parse(text: &str, machine: &str) -> Result<Expect> {
     let mut e = Expect {
         toolchain: Toolchain {
             cc: "gcc".into(),
@@ -149,6 +155,7 @@ pub fn parse(text: &str) -> Result<Expect> {
         fails: None,
     };
     let mut build = None;
+    let mut own = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -156,7 +163,25 @@ pub fn parse(text: &str) -> Result<Expect> {
         }
         let (key, value) =
             line.split_once(':').with_context(|| format!("line {}: no `key: value`: {line}", number + 1))?;
-        one(&mut e, &mut build, key.trim(), value.trim()).with_context(|| format!("line {}: {line}", number + 1))?;
+        match key.trim().split_once(' ').filter(|(name, _)| MACHINES.contains(name)) {
+            Some((name, key)) if name == machine => own.push((number, key.trim(), value.trim())),
+            // Whoever writes it for another machine has to spell it right all the same.
+            Some((_, key)) => one(&mut e.clone(), &mut None, key.trim(), value.trim())?,
+            None => one(&mut e, &mut build, key.trim(), value.trim())
+                .with_context(|| format!("line {}: {line}", number + 1))?,
+        }
+    }
+    // What is said for one kind of machine stands in place of what is said for all.
+    if own.iter().any(|(_, key, _)| *key == "warn") {
+        e.warn.clear();
+    }
+    let other_build = own.iter().any(|(_, key, _)| *key == "build");
+    for (number, key, value) in own {
+        one(&mut e, &mut build, key, value).with_context(|| format!("line {}", number + 1))?;
+    }
+    if other_build && !matches!(build, Some(Build::Changed(_))) {
+        // Nothing is applied here that could be asked.
+        (e.asks, e.apply, e.release) = (Vec::new(), Apply::Ok, None);
     }
     e.build = build.context("no `build:` line")?;
     check(&e)?;
@@ -225,6 +250,7 @@ fn one(e: &mut Expect, build: &mut Option<Build>, key: &str, value: &str) -> Res
                     "c++" => Need::Cxx,
                     "musl" => Need::Musl,
                     "user-namespace" => Need::UserNamespace,
+                    "native" => Need::Native,
                     _ => bail!("unknown need {word}"),
                 });
             }
@@ -325,7 +351,7 @@ mod tests {
             ("build: no-change\nalive: no", "unknown key"),
             ("before: 1", "without an `ask:`"),
         ] {
-            let error = format!("{:#}", parse(text).expect_err(text));
+            let error = format!("{:#}", parse(text, "x86_64").expect_err(text));
             assert!(error.contains(why), "{text:?} gave {error}");
         }
     }
@@ -334,6 +360,7 @@ mod tests {
     fn a_full_file_is_read() {
         let e = parse(
             "# why\ncflags: -O3\nbuild: changed f g\nask: x: y\nbefore: 1\nafter: 2\nreverted: 3\nhas: only-after a.0",
+            "x86_64",
         )
         .expect("it is well formed");
         assert_eq!(e.build, Build::Changed(["f".to_string(), "g".to_string()].into()));

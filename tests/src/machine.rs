@@ -73,29 +73,38 @@ impl Machine {
         Ok(command)
     }
 
-    /// Compiler options of a case as this machine has them: the protection of branches is asked for in another way, or not at
-    /// all. What is left of x86_64's own options belongs to cases that are about them.
-    pub fn options(&self, flags: &str) -> Result<String> {
-        if self.arch == "x86_64" {
-            return Ok(flags.into());
+    /// What stands for an option that protects branches; `None`: another option.
+    fn protection(&self, option: &str) -> Option<&'static str> {
+        match option {
+            "-fcf-protection=full" if self.arch == "aarch64" => Some("-mbranch-protection=standard"),
+            "-fcf-protection=none" | "-fcf-protection=full" if self.arch != "x86_64" => Some(""),
+            _ => None,
         }
+    }
+
+    /// Compiler options of a case as this machine has them. What is left of x86_64's own options belongs to cases that are about
+    /// them.
+    pub fn options(&self, flags: &str) -> Result<String> {
         let mut own = Vec::new();
         for flag in flags.split_whitespace() {
-            match flag {
-                "-fcf-protection=none" => {}
-                "-fcf-protection=full" if self.arch == "aarch64" => own.push("-mbranch-protection=standard"),
-                _ => {
-                    let theirs = flag.starts_with("-m") || flag.starts_with("-fcf-protection");
-                    if theirs && flag != "-mno-direct-extern-access" {
-                        bail!(CannotRun(format!("{flag} is for x86_64")));
-                    }
-                    if !theirs {
-                        own.push(flag);
-                    }
+            match self.protection(flag) {
+                Some(other) => own.push(other),
+                None if self.arch != "x86_64" && flag.starts_with("-m") => {
+                    bail!(CannotRun(format!("{flag} is for x86_64")));
                 }
+                None => own.push(flag),
             }
         }
         Ok(own.join(" "))
+    }
+
+    /// Likewise in the text of a case's own Makefile.
+    pub fn makefile(&self, text: &str) -> String {
+        let options = ["-fcf-protection=full", "-fcf-protection=none"];
+        options.into_iter().fold(text.into(), |text: String, option| match self.protection(option) {
+            Some(other) => text.replace(option, other),
+            None => text,
+        })
     }
 
     /// The compiler's version, its first number.

@@ -65,8 +65,13 @@ impl Trees {
                     copy(&repository().join("tests/support").join(name), &tree.join(name))?;
                 }
             }
-            if !tree.join("Makefile").exists() {
-                std::fs::write(tree.join("Makefile"), makefile(tree, &expect.toolchain, machine)?)?;
+            let own = tree.join("Makefile");
+            let text = match std::fs::read_to_string(&own) {
+                Ok(text) => machine.makefile(&text),
+                Err(_) => makefile(tree, &expect.toolchain, machine)?,
+            };
+            if std::fs::read_to_string(&own).ok().as_ref() != Some(&text) {
+                std::fs::write(own, text)?;
             }
         }
         Ok(trees)

@@ -205,9 +205,10 @@ impl Builder {
             let field = data.get_mut(at + 4..at + 8).ok_or_else(|| bad("it is cut short"))?;
             field.copy_from_slice(&back.to_le_bytes());
             let offset = (at + 8) as u64;
+            let start = i64::try_from(frame.start).map_err(|_| bad("it begins too far away"))?;
             let initial = data.get_mut(at + 8..at + 8 + pointer.size).ok_or_else(|| bad("it is cut short"))?;
             initial.fill(0);
-            relocations.push(Relocation { offset, r_type: pointer.r_type, symbol, addend: 0 });
+            relocations.push(Relocation { offset, r_type: pointer.r_type, symbol, addend: start });
         }
         if data.is_empty() {
             return Ok(());

@@ -4,6 +4,7 @@
 //! same objects is the third grade, which is proved function by function later (`proof`).
 
 use crate::model::{Code, Refusal, Stop};
+use crate::production::Elf;
 use anyhow::{Context, Result, anyhow};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 use std::fs;
@@ -43,6 +44,12 @@ fn machine(path: &Path) -> Result<Option<u16>> {
 /// The processor that an ELF file is for; `None`: none that is known.
 pub fn architecture(path: &Path) -> Result<Option<&'static dyn Arch>> {
     Ok(machine(path)?.and_then(ulp_arch::by_machine))
+}
+
+/// Whether a linked file is a library, not a program.
+pub fn is_library(path: &Path) -> Result<bool> {
+    let elf = Elf::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(elf.kind == ulp_format::Kind::SharedLibrary)
 }
 
 /// Reads a linked ELF file.

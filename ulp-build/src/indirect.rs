@@ -12,24 +12,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The same diffs, with the bodies of such a compile where library data was not found; `None`: it does not help, or is not
-/// proved to be right. `recompile` compiles the fixed side of the unit of this index with more flags.
+/// proved to be right. `apart`: the flags also take data apart. `recompile` compiles the fixed side of the unit of this index with more flags.
 pub fn through_slots(
     units: &[Unit],
     diffs: &[UnitDiff],
     refusals: &[Refusal],
     flags: &[&str],
+    apart: bool,
     recompile: impl Fn(usize, &[&str]) -> Result<PathBuf>,
 ) -> Option<Vec<UnitDiff>> {
-    let helps = |r: &Refusal| matches!(r.code, Code::Unresolved | Code::Anchor);
+    let helps = |r: &Refusal| r.code == Code::Unresolved || apart && may_be_apart(r);
     if flags.is_empty() || !refusals.iter().all(helps) {
         return None;
     }
-    let anchors = refusals.iter().any(|r| r.code == Code::Anchor);
     let missing: BTreeSet<&str> = refusals.iter().filter_map(|r| r.symbol.as_deref()).collect();
     let mut all = diffs.to_vec();
     let mut helped = false;
     for (index, (unit, diff)) in units.iter().zip(&mut all).enumerate() {
-        if !newly_refers(diff, &missing) && !(anchors && reaches_blocks(diff)) {
+        let changed = || diff.verdicts.values().any(|v| *v != Verdict::Same);
+        if !newly_refers(diff, &missing) && !(apart && diff.fix.is_some() && changed()) {
             continue;
         }
         let fix = match recompile(index, flags) {
@@ -43,7 +44,7 @@ pub fn through_slots(
         let both = Unit { orig: unit.fix.clone(), fix: Some(fix), ..unit.clone() };
         let by_flags = diff::compare_units(std::slice::from_ref(&both)).pop()?;
         match joined(diff, &by_flags) {
-            Ok(joined) => *diff = UnitDiff { apart: anchors, ..joined },
+            Ok(joined) => *diff = UnitDiff { apart, ..joined },
             Err(why) => {
                 log::debug!("{}: compiled with {flags:?}, {why}", unit.source.display());
                 return None;
@@ -66,13 +67,10 @@ fn newly_refers(diff: &UnitDiff, names: &BTreeSet<&str>) -> bool {
     functions.flat_map(|(_, a)| &a.refs).any(|r| refers(&r.target))
 }
 
-/// Whether a function that the patch may carry reaches a datum that is not alone in its section.
-fn reaches_blocks(diff: &UnitDiff) -> bool {
-    let Some(fix) = diff.fix.as_deref() else { return false };
-    let altered = |id: usize| diff.verdicts.get(&AtomId(id)).is_some_and(|v| *v != Verdict::Same);
-    let functions = fix.atoms.iter().enumerate().filter(|(i, a)| a.kind == AtomKind::Function && altered(*i));
-    let reaches = |target: &Target| matches!(target, Target::Atom(id) if fix.block(*id).is_some());
-    functions.flat_map(|(_, a)| &a.refs).any(|r| reaches(&r.target))
+/// Whether what was refused may be possible where every datum has a section of its own: what is reached through others, and
+/// what has no name and stands between others.
+pub fn may_be_apart(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::Anchor | Code::Unsupported | Code::Ambiguous)
 }
 
 /// Leads from the running program over the fixed object (`diff`) to the one compiled with other flags (`by_flags`, whose

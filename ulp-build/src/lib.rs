@@ -65,13 +65,8 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
         progress.stage("making the package");
         let mut outcome = package::package(request, &built, &diffs).map_err(anyhow::Error::new)?;
         if let Outcome::Refused(refusals) = &outcome {
-            let link = built.links.first().map(|link| identity::architecture(&link.rebuilt)).transpose()?.flatten();
-            let apart = refusals.iter().any(|r| r.code == model::Code::Anchor);
-            let flags: Vec<&str> = link.map_or(Vec::new(), |arch| match apart {
-                true => [arch.slot_flags(), arch.apart_flags()].concat(),
-                false => arch.slot_flags().to_vec(),
-            });
-            if let Some(other) = indirect::through_slots(&built.units, &diffs, refusals, &flags, again) {
+            let (flags, apart) = other_ways(&built, refusals)?;
+            if let Some(other) = indirect::through_slots(&built.units, &diffs, refusals, &flags, apart, again) {
                 let second = package::package(request, &built, &other).map_err(anyhow::Error::new)?;
                 // What the first compile was refused for is the better reason.
                 if matches!(second, Outcome::Package(..)) {
@@ -92,6 +87,23 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
             }
         }
     })
+}
+
+/// Flags for another compile of the fixed side, with which what was refused may be possible; and whether they take data apart.
+fn other_ways(built: &model::Built, refusals: &[model::Refusal]) -> anyhow::Result<(Vec<&'static str>, bool)> {
+    let arch = built.links.first().map(|link| identity::architecture(&link.rebuilt)).transpose()?.flatten();
+    let (Some(link), Some(arch)) = (built.links.first(), arch) else { return Ok((Vec::new(), false)) };
+    let mut flags = Vec::new();
+    let apart = !arch.apart_flags().is_empty() && refusals.iter().any(indirect::may_be_apart);
+    if apart {
+        flags.extend(arch.apart_flags());
+    }
+    // A library's code reaches foreign data through slots anyway.
+    let unresolved = refusals.iter().any(|r| r.code == model::Code::Unresolved);
+    if unresolved && !identity::is_library(&link.rebuilt)? {
+        flags.extend(arch.slot_flags());
+    }
+    Ok((flags, apart))
 }
 
 /// Writes the package, whole or not at all.

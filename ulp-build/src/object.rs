@@ -11,6 +11,7 @@ mod split;
 
 pub(crate) use elf::{Elf, Place, Reloc, Section, damaged};
 pub(crate) use frames::encoded_size;
+pub(crate) use split::is_mapping_symbol;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -135,6 +136,8 @@ pub struct Frame {
     pub cie: Vec<u8>,
     /// The FDE's bytes likewise; its CIE pointer and its initial location are to be filled in.
     pub fde: Vec<u8>,
+    /// Where it begins in the function: some compilers leave out what they put in front of its first instruction.
+    pub start: u64,
     /// The pointer to the personality routine in `cie`. With one, the CIE's code for exceptions looks at this function.
     pub personality: Option<Ref>,
     /// The pointer to the language-specific data area in `fde`: exceptions are handled here.

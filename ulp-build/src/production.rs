@@ -3,6 +3,7 @@
 //! global offset table, thread-local storage, and the bytes at an address. The rebuilt file has the symbols, the
 //! production file the bytes; where both stand for the same program their dynamic sections must be equal.
 
+use crate::object::is_mapping_symbol;
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, Object as _, ObjectSection as _, SymbolIndex};
@@ -419,6 +420,9 @@ fn symbols(file: &File<'_>) -> Result<Vec<Symbol>, ElfError> {
             continue;
         }
         let name = String::from_utf8_lossy(table.symbol_name(endian, symbol)?).into_owned();
+        if symbol.is_local() && is_mapping_symbol(&name) {
+            continue;
+        }
         let mut kind = kind_of(symbol.st_type());
         // A copied datum of a library is called `name@VERSION` here.
         let name = match name.split_once('@') {

@@ -14,7 +14,7 @@ use crate::linkmap::LinkMap;
 use crate::production::{DynamicSymbol, Elf, Symbol, SymbolKind};
 use pieces::{Field, Goal, Piece, PieceKind, Pieces};
 use rayon::prelude::*;
-use reading::Reading;
+use reading::{Part, Reading};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use ulp_arch::{Arch, Formula, LinkAddr};
@@ -363,7 +363,12 @@ impl Search<'_> {
     /// Reads a field in both files. `None`: it means the same, and leads to no piece.
     fn follow(&self, piece: &Piece, base: LinkAddr, field: &Field) -> Result<Option<Lead>, String> {
         let row = field.row.ok_or("it has a relocation that is not known")?;
-        let read = |elf, start: LinkAddr| reading::read(self.arch, elf, row, field.addend, start.plus(field.offset));
+        let partner = piece.partner(field).and_then(|p| Some((p.row?, p.offset)));
+        let read = |elf, start: LinkAddr| {
+            let part = |row, offset| Part { row, place: start.plus(offset) };
+            let partner = partner.map(|(row, offset)| part(row, offset));
+            reading::read(self.arch, elf, part(row, field.offset), partner, field.addend)
+        };
         let unreadable = || format!("what {} stands for cannot be read back", row.name);
         let (ours, theirs) = (read(self.rebuilt, piece.at.addr), read(self.production, base));
         let (ours, theirs) = (ours.ok_or_else(unreadable)?, theirs.ok_or_else(unreadable)?);
@@ -401,7 +406,7 @@ impl Search<'_> {
             // The linker has moved each constant on its own: with a section for a symbol only the addend tells which.
             let within = match (field.by_section, row.formula) {
                 (false, _) => 0,
-                (true, Formula::Absolute) => field.addend as u64,
+                (true, Formula::Absolute | Formula::PagePcRelative | Formula::PageOffset) => field.addend as u64,
                 (true, _) => return Err("which constant it uses cannot be told".into()),
             };
             let at = |addr: LinkAddr| addr.plus(within);
@@ -562,11 +567,11 @@ impl Search<'_> {
     }
 }
 
-fn longest_run(mask: &[bool]) -> Option<std::ops::Range<usize>> {
+fn longest_run(mask: &[u8]) -> Option<std::ops::Range<usize>> {
     let mut best: Option<std::ops::Range<usize>> = None;
     let mut start = 0;
     for end in 0..=mask.len() {
-        if mask.get(end).copied().unwrap_or(true) {
+        if mask.get(end).is_none_or(|bits| *bits != 0) {
             if best.as_ref().is_none_or(|b| end - start > b.len()) {
                 best = Some(start..end);
             }
@@ -576,7 +581,10 @@ fn longest_run(mask: &[bool]) -> Option<std::ops::Range<usize>> {
     best.filter(|b| !b.is_empty())
 }
 
-fn first_difference(ours: &[u8], theirs: &[u8], mask: &[bool]) -> Option<u64> {
-    let other = |(i, masked): (usize, &bool)| !masked && ours.get(i) != theirs.get(i);
+fn first_difference(ours: &[u8], theirs: &[u8], mask: &[u8]) -> Option<u64> {
+    let other = |(i, bits): (usize, &u8)| match (ours.get(i), theirs.get(i)) {
+        (Some(a), Some(b)) => (a ^ b) & !bits != 0,
+        (a, b) => a != b,
+    };
     mask.iter().enumerate().position(other).map(|i| i as u64)
 }

@@ -399,7 +399,7 @@ pub fn linked_difference(arch: &dyn Arch, pristine: &Atom, linked: &[u8]) -> Opt
         let (before, after) = arch.relaxed_around(r.r_type);
         let at = usize::try_from(r.offset).unwrap_or(usize::MAX);
         let field = match arch.linked_form(r.r_type, linked, at) {
-            LinkedForm::AsWritten => row.mask(),
+            LinkedForm::AsWritten => arch.linked_mask(row),
             _ => vec![0xff; row.field.size()],
         };
         let front = vec![0xff; before.min(at)];

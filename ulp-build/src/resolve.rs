@@ -206,7 +206,9 @@ impl Context<'_> {
         }
         let Some(start) = start else { return Err(apart("none of them has a name".into())) };
         for id in block {
-            let Some(atom) = fix.atoms.get(id.0).filter(|a| a.anonymous) else { continue };
+            // Where zeroes have no name, nothing is.
+            let nameless = |a: &&Atom| a.anonymous && a.kind != AtomKind::ZeroData;
+            let Some(atom) = fix.atoms.get(id.0).filter(nameless) else { continue };
             let there = self.linked.rebuilt.bytes(LinkAddr(start.wrapping_add(atom.offset)), atom.size);
             if !atom.refs.is_empty() || there != Some(atom.bytes.as_slice()) {
                 return Err(apart(format!("{} is not there in the running program", atom.name)));

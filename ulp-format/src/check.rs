@@ -7,7 +7,7 @@ use crate::{
     FORMAT, Function, Manifest, Package, Reference, Section, SectionKind, Source, Symbol, SymbolKind, Target, hex,
 };
 use std::collections::{HashMap, HashSet};
-use ulp_arch::{Arch, Formula};
+use ulp_arch::{Arch, Formula, Letter, SlotKind};
 
 /// Bounds on what one package may hold. They are far above any patch and keep a hostile file from costing memory.
 pub(crate) mod limits {
@@ -331,12 +331,16 @@ fn relocations(
             (None, None) => return Err(format!("nothing says where {:?} comes from", symbol.name)),
         };
         rule!(of == owner, "{} names {:?} of another target", at(), symbol.name);
-        let fits = match row.formula {
-            Formula::TpOffset | Formula::TpSlotPcRelative => {
-                matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. }))
+        let thread_local = matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. }));
+        let fits = match row.formula.letter() {
+            Letter::ThreadOffset | Letter::Slot(SlotKind::ThreadOffset) => thread_local,
+            // What no patch can carry yet.
+            Letter::ModuleOffset | Letter::Slot(SlotKind::ThreadIndex | SlotKind::ThreadModule) => false,
+            Letter::Slot(SlotKind::ThreadDescriptor) => false,
+            Letter::None => true,
+            Letter::Symbol | Letter::Branch | Letter::Size | Letter::Slot(SlotKind::Address) => {
+                symbol.kind != SymbolKind::Tls
             }
-            Formula::Nothing => true,
-            _ => symbol.kind != SymbolKind::Tls,
         };
         rule!(fits, "{} does not fit what {:?} is: {}", at(), symbol.name, row.name);
     }

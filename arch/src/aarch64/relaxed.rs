@@ -3,9 +3,9 @@
 //! sequences as GNU ld and lld rewrite them. A relocation's field is the whole instruction word, so only what stands behind
 //! it has to be said.
 
-use super::insn::{NOP, bits, register, word_at};
+use super::insn::{NOP, bits, register, signed, word_at};
 use super::relocations::RELOCATIONS;
-use crate::{Field, LinkedForm};
+use crate::{Field, LinkAddr, LinkedForm, RelocRow};
 
 pub(super) fn around(r_type: u32) -> (usize, usize) {
     match r_type {
@@ -57,11 +57,55 @@ pub(super) fn form(r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         513 | 562 if written && next.is_some_and(|next| is_load(next) && same(next)) => LinkedForm::Rewritten,
         514 if is_load(word) => LinkedForm::Rewritten,
         563 if is_load(word) && same(word) => LinkedForm::Rewritten,
+        // The page all the same.
+        275 | 276 | 311 | 541 if is_adr(word) => LinkedForm::AsWritten,
         // Distances from the thread pointer.
         _ if is_move(word) && !written => LinkedForm::Immediate,
         _ if !written => LinkedForm::Rewritten,
         _ => LinkedForm::AsWritten,
     }
+}
+
+/// The workaround for erratum 843419 of the Cortex-A53 turns an `adrp` into an `adr` of the same page: bit 31.
+pub(super) fn mask(row: &RelocRow) -> Vec<u8> {
+    let mut mask = row.mask();
+    if let (Some(byte), true) = (mask.get_mut(3), row.span() == Some(12..33)) {
+        *byte |= 0x80;
+    }
+    mask
+}
+
+/// `adrp Xd,page`, or `adr Xd,page` in its stead.
+pub(super) fn page_taken(code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+    let word = word_at(code, 0)?;
+    let distance = i64::from(bits(word, 30, 29)) | signed(word, 5, 19) << 2;
+    match () {
+        () if is_adrp(word) => Some(LinkAddr((place.0 & !0xfff).wrapping_add_signed(distance << 12))),
+        () if is_adr(word) => Some(LinkAddr(place.0.wrapping_add_signed(distance))).filter(|page| page.0 & 0xfff == 0),
+        () => None,
+    }
+}
+
+/// TLSIE_ADR_GOTTPREL_PAGE21 and TLSIE_LD64_GOTTPREL_LO12_NC as `movz Xd,#upper,lsl #16` and `movk Xd,#lower`.
+pub(super) fn immediate_part(r_type: u32, code: &[u8]) -> Option<i64> {
+    let word = word_at(code, 0)?;
+    let (imm, shift) = (i64::from(bits(word, 20, 5)), bits(word, 22, 21));
+    match (r_type, bits(word, 31, 23), shift) {
+        (541, 0b1_1010_0101, 1) => Some(imm << 16),
+        (542, 0b1_1110_0101, 0) => Some(imm),
+        _ => None,
+    }
+}
+
+/// `[bti c]; adrp x16,page; ldr x17,[x16,#low]; ...`
+pub(super) fn linkage_slot(code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+    const BTI_C: u32 = 0xd503_245f;
+    let first = if word_at(code, 0)? == BTI_C { 4 } else { 0 };
+    let (adrp, load) = (word_at(code, first)?, word_at(code, first + 4)?);
+    let known =
+        is_adrp(adrp) && is_load(load) && (register(adrp, 0), register(load, 0), register(load, 5)) == (16, 17, 16);
+    let page = page_taken(code.get(first..)?, place.plus(first as u64)).filter(|_| known)?;
+    Some(page.plus(8 * u64::from(bits(load, 21, 10))))
 }
 
 /// `add Xd,Xn,#imm`

@@ -67,7 +67,10 @@ impl<'a> Comparison<'a> {
             let len = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
             &rest[..len]
         }
-        if meaning(&old.cie, 4) != meaning(&new.cie, 4) || meaning(&old.fde, 8) != meaning(&new.fde, 8) {
+        if old.start != new.start
+            || meaning(&old.cie, 4) != meaning(&new.cie, 4)
+            || meaning(&old.fde, 8) != meaning(&new.fde, 8)
+        {
             return Some(Reason::Bytes);
         }
         for pair in [(&old.personality, &new.personality), (&old.lsda, &new.lsda)] {

@@ -47,6 +47,7 @@ pub(super) fn entries(section: &Section<'_>) -> Result<Vec<Found>, String> {
             let frame = Frame {
                 cie: bytes.get(cie_at..cie.end).ok_or("a common entry is cut short")?.to_vec(),
                 fde: bytes.get(at..end).ok_or("a frame entry is cut short")?.to_vec(),
+                start: 0,
                 personality: None,
                 lsda: None,
             };
@@ -162,9 +163,10 @@ pub(super) fn attach(
 ) -> Result<(), String> {
     for section in elf.sections.iter().filter(|s| s.name == ".eh_frame") {
         for mut found in entries(section)? {
-            let Some((Target::Atom(function), 0)) = resolve(&found.function) else {
+            let Some((Target::Atom(function), start)) = resolve(&found.function) else {
                 return Err("a frame entry does not begin at a function".into());
             };
+            found.frame.start = u64::try_from(start).map_err(|_| "a frame entry begins in front of a function")?;
             let mut reference = |field: Option<(Reloc, u64)>| match field {
                 None => Ok(None),
                 Some((reloc, offset)) => {

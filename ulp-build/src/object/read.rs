@@ -44,6 +44,9 @@ impl Object {
             if atom.kind != AtomKind::Function || atom.frame.is_some() {
                 return Err(format!("{} has a frame entry too many", atom.name));
             }
+            if frame.start > 0 && frame.start >= atom.size {
+                return Err(format!("a frame entry begins behind {}", atom.name));
+            }
             atom.frame = Some(frame);
             Ok(())
         })

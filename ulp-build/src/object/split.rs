@@ -56,14 +56,19 @@ fn kind_of(section: &Section<'_>) -> Option<AtomKind> {
 
 /// Whether a symbol names something for the programmer: compiler labels and the assembler's mapping symbols do not.
 fn names_something(symbol: &Symbol) -> bool {
-    let mapping = symbol.name.strip_prefix('$').is_some_and(|rest| {
+    let labels = symbol.name.is_empty() || symbol.name.starts_with(".L");
+    let local = symbol.bind == elf::STB_LOCAL;
+    let untyped = symbol.kind == elf::STT_NOTYPE && local;
+    let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);
+    !bookkeeping && !(local && is_mapping_symbol(&symbol.name))
+}
+
+/// Local symbols with which assemblers say where code and where data begin (AAELF64, "Mapping symbols"): `$x`, `$d.1`.
+pub(crate) fn is_mapping_symbol(name: &str) -> bool {
+    name.strip_prefix('$').is_some_and(|rest| {
         let mut chars = rest.chars();
         matches!(chars.next(), Some('x' | 'd' | 't')) && matches!(chars.next(), None | Some('.'))
-    });
-    let labels = symbol.name.is_empty() || symbol.name.starts_with(".L") || mapping;
-    let untyped = symbol.kind == elf::STT_NOTYPE && symbol.bind == elf::STB_LOCAL;
-    let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);
-    !bookkeeping
+    })
 }
 
 fn scope_of(symbol: &Symbol) -> Scope {

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use ulp_arch::{Arch, LinkAddr, LinkedForm, RelocRow};
 
+/// Where the upper part of an address begins that instructions hold in two parts: above 4096 bytes.
+const BELOW_PAGE: u32 = 12;
+
 /// What a piece holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PieceKind {
@@ -206,17 +209,38 @@ impl Piece {
         self.fields.get(from..to.max(from)).unwrap_or(&[])
     }
 
-    /// Which bytes between two offsets are the linker's to fill in; `rebuilt` is what it made of this stretch.
-    pub fn mask(&self, arch: &dyn Arch, start: u64, rebuilt: &[u8]) -> Vec<bool> {
-        let mut mask = vec![false; rebuilt.len()];
+    /// The field that holds the other part of the value of which `field` holds one: of the same symbol, in the same function,
+    /// the nearest one. An instruction has room for a page or for what is below it, hardly ever for both.
+    pub fn partner(&self, field: &Field) -> Option<&Field> {
+        let row = field.row?;
+        let upper = row.span()?.start == BELOW_PAGE;
+        let other = |row: &RelocRow| match row.span() {
+            Some(span) if upper => span.end == BELOW_PAGE,
+            Some(span) => span.start == BELOW_PAGE,
+            None => false,
+        };
+        let function = self.functions.iter().find(|f| field.offset.wrapping_sub(f.offset) < f.size);
+        let (start, end) = function.map_or((0, u64::MAX), |f| (f.offset, f.offset + f.size));
+        let fields = self.fields_in(start, end).iter().filter(|f| {
+            (&f.goal, f.addend) == (&field.goal, field.addend)
+                && f.row.is_some_and(|r| r.formula.letter() == row.formula.letter() && other(r))
+        });
+        fields.min_by_key(|f| (f.offset.abs_diff(field.offset), f.offset))
+    }
+
+    /// Which bits between two offsets are the linker's to fill in; `rebuilt` is what it made of this stretch.
+    pub fn mask(&self, arch: &dyn Arch, start: u64, rebuilt: &[u8]) -> Vec<u8> {
+        let mut mask = vec![0; rebuilt.len()];
         for field in self.fields_in(start, start + rebuilt.len() as u64) {
             let Some(row) = field.row else { continue };
             let at = usize::try_from(field.offset - start).unwrap_or(usize::MAX);
-            let before = match arch.linked_form(row.r_type, rebuilt, at) {
-                LinkedForm::Direct { before } => before,
-                _ => 0,
+            let (before, bits) = match arch.linked_form(row.r_type, rebuilt, at) {
+                LinkedForm::Direct { before } => (before, arch.linked_mask(row)),
+                LinkedForm::AsWritten => (0, arch.linked_mask(row)),
+                _ => (0, vec![0xff; row.field.size()]),
             };
-            mask.iter_mut().skip(at.saturating_sub(before)).take(row.field.size()).for_each(|m| *m = true);
+            let place = mask.iter_mut().skip(at.saturating_sub(before));
+            place.zip(bits).for_each(|(m, bits)| *m |= bits);
         }
         mask
     }

@@ -3,11 +3,11 @@
 //! question is put to the rebuilt and to the production file, and the two answers must be of one kind.
 
 use crate::production::{Elf, SlotMeaning};
-use ulp_arch::{Arch, Formula, LinkAddr, LinkedForm, RelocRow};
+use ulp_arch::{Arch, Formula, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind};
 use ulp_format::Kind;
 
-/// Bytes in front of a field in which a linker's shortcut shows.
-const AROUND: u64 = 2;
+/// Bytes in front of a field and behind it in which a linker's shortcut shows.
+const AROUND: u64 = 4;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,22 +27,76 @@ pub(super) enum Reading {
     Nothing,
 }
 
-/// Reads the field of `row` at `place`; `None`: it cannot be told.
-pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, place: LinkAddr) -> Option<Reading> {
+/// A field, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'r> {
+    pub row: &'r RelocRow,
+    pub place: LinkAddr,
+}
+
+impl Part<'_> {
+    fn bytes<'e>(&self, elf: &'e Elf) -> Option<&'e [u8]> {
+        elf.bytes(self.place, self.row.field.size() as u64)
+    }
+
+    /// What the linker made of it.
+    fn form(&self, arch: &dyn Arch, elf: &Elf) -> LinkedForm {
+        let (mut start, mut end) = (self.place.0, self.place.plus(self.row.field.size() as u64).0);
+        if let Some(section) = elf.section_of(self.place) {
+            start = start.saturating_sub(AROUND).max(section.addr.0);
+            end = (end + AROUND).min(section.addr.0 + section.size);
+        }
+        let code = elf.bytes(LinkAddr(start), end - start).unwrap_or(&[]);
+        let at = usize::try_from(self.place.0 - start).unwrap_or(usize::MAX);
+        arch.linked_form(self.row.r_type, code, at)
+    }
+
+    fn extract(&self, elf: &Elf) -> Option<i64> {
+        self.row.extract(self.bytes(elf)?)
+    }
+
+    /// The bits of a value below a page.
+    fn low(&self, elf: &Elf) -> Option<u64> {
+        Some(self.extract(elf)? as u64 & 0xfff)
+    }
+
+    /// The address that an instruction takes which holds all of it.
+    fn taken(&self, arch: &dyn Arch, elf: &Elf) -> Option<LinkAddr> {
+        let operand = arch.detail(self.bytes(elf)?, 0)?.pc_relative.filter(|o| o.taken)?;
+        Some(LinkAddr(self.place.0.wrapping_add_signed(operand.target)))
+    }
+}
+
+/// Reads a field; `partner` holds the other part of its value, where it holds one. `None`: it cannot be told.
+pub(super) fn read(
+    arch: &dyn Arch,
+    elf: &Elf,
+    here: Part<'_>,
+    partner: Option<Part<'_>>,
+    addend: i64,
+) -> Option<Reading> {
+    let Part { row, place } = here;
     let size = row.field.size();
     let value = || -> Option<i64> {
-        let bytes = elf.bytes(place, size as u64)?;
-        match *bytes {
+        match *here.bytes(elf)? {
             [a, b, c, d] if row.formula == Formula::Absolute && !row.name.ends_with('S') => {
                 Some(i64::from(u32::from_le_bytes([a, b, c, d])))
             }
-            [a, b, c, d] => Some(i64::from(i32::from_le_bytes([a, b, c, d]))),
-            [a, b, c, d, e, f, g, h] => Some(i64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            _ => None,
+            ref bytes => row.extract(bytes),
         }
     };
+    let symbol = |addr: LinkAddr| entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0));
     // The symbol's own address: what the linker computed with, its addend and the place taken off again.
     let from_here = || Some(LinkAddr(place.0.wrapping_add_signed(value()?).wrapping_sub(addend as u64)));
+    // Upper part and lower part.
+    let parts = || match row.span()?.start {
+        12 => Some((here, partner?)),
+        _ => Some((partner?, here)),
+    };
+    let pair = || {
+        let (upper, lower) = parts()?;
+        Some(arch.page_taken(upper.bytes(elf)?, upper.place)?.plus(lower.low(elf)?))
+    };
     match row.formula {
         Formula::Nothing => Some(Reading::Nothing),
         Formula::Absolute if size == 8 => match (elf.relative.get(&place), elf.pointers.get(&place)) {
@@ -57,62 +111,90 @@ pub(super) fn read(arch: &dyn Arch, elf: &Elf, row: &RelocRow, addend: i64, plac
             }
             (None, None) => None,
         },
-        Formula::Absolute if elf.kind == Kind::Executable => {
-            let addr = LinkAddr((value()? as u64).wrapping_sub(addend as u64));
-            Some(entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0)))
+        Formula::Absolute if elf.kind == Kind::Executable && row.span().is_none() => {
+            Some(symbol(LinkAddr((value()? as u64).wrapping_sub(addend as u64))))
         }
-        Formula::PcRelative | Formula::PltPcRelative => {
-            let addr = from_here()?;
-            Some(entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0)))
-        }
-        Formula::GotPcRelative => {
-            let around = elf.bytes(LinkAddr(place.0.checked_sub(AROUND)?), AROUND + size as u64)?;
-            match arch.linked_form(row.r_type, around, AROUND as usize) {
-                LinkedForm::AsWritten => {
-                    let slot = from_here()?;
-                    if let Some(name) = name_of(elf, slot) {
-                        return Some(Reading::Named(name, 0));
-                    }
-                    if let Some(addr) = elf.relative.get(&slot) {
-                        return Some(Reading::Through(*addr));
-                    }
-                    let table = elf.section_of(slot).is_some_and(|s| s.name.starts_with(".got"));
-                    if !table || elf.kind != Kind::Executable {
-                        return None;
-                    }
-                    let word = elf.bytes(slot, 8)?.try_into().ok()?;
-                    Some(Reading::Through(LinkAddr(u64::from_le_bytes(word))))
-                }
-                LinkedForm::Direct { before } => {
-                    let start = LinkAddr(place.0 - before as u64);
-                    let field = elf.bytes(start, 4)?.try_into().ok()?;
-                    let addr = LinkAddr(start.plus(4).0.wrapping_add_signed(i64::from(i32::from_le_bytes(field))));
-                    Some(entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0)))
-                }
-                LinkedForm::Immediate => Some(Reading::At(LinkAddr(value()? as u64))),
-                LinkedForm::Elided => Some(Reading::Nothing),
-                LinkedForm::Rewritten => None,
+        Formula::PltPcRelative if here.form(arch, elf) == LinkedForm::Elided => Some(Reading::Nothing),
+        Formula::PcRelative | Formula::PltPcRelative => Some(symbol(from_here()?)),
+        Formula::PagePcRelative | Formula::PageOffset => match here.form(arch, elf) {
+            LinkedForm::Elided => Some(Reading::Nothing),
+            LinkedForm::Direct { .. } => Some(symbol(LinkAddr(here.taken(arch, elf)?.0.wrapping_sub(addend as u64)))),
+            LinkedForm::AsWritten => Some(symbol(LinkAddr(pair()?.0.wrapping_sub(addend as u64)))),
+            LinkedForm::Immediate | LinkedForm::Rewritten => None,
+        },
+        Formula::Slot(SlotKind::Address, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
+            LinkedForm::Elided => Some(Reading::Nothing),
+            LinkedForm::Direct { .. } => here.taken(arch, elf).or_else(pair).map(symbol),
+            LinkedForm::AsWritten => through(elf, pair()?),
+            LinkedForm::Immediate | LinkedForm::Rewritten => None,
+        },
+        Formula::Slot(SlotKind::ThreadOffset, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
+            LinkedForm::AsWritten => through_thread(elf, pair()?),
+            LinkedForm::Immediate => {
+                let (upper, lower) = parts()?;
+                let part = |p: Part<'_>| arch.immediate_part(p.row.r_type, p.bytes(elf)?);
+                elf.at_tp_offset(part(upper)? | part(lower)?).map(Reading::Thread)
             }
+            _ => None,
+        },
+        Formula::GotPcRelative => match here.form(arch, elf) {
+            LinkedForm::AsWritten => through(elf, from_here()?),
+            LinkedForm::Direct { before } => {
+                let start = LinkAddr(place.0 - before as u64);
+                let field = elf.bytes(start, 4)?.try_into().ok()?;
+                Some(symbol(LinkAddr(start.plus(4).0.wrapping_add_signed(i64::from(i32::from_le_bytes(field))))))
+            }
+            LinkedForm::Immediate => Some(Reading::At(LinkAddr(value()? as u64))),
+            LinkedForm::Elided => Some(Reading::Nothing),
+            LinkedForm::Rewritten => None,
+        },
+        Formula::TpOffset if row.span().is_some() => {
+            let whole = row.span()?.start == 0 && partner.is_none() && row.range != Range::Any;
+            let offset = match whole {
+                true => here.low(elf)? as i64,
+                false => {
+                    let (upper, lower) = parts()?;
+                    upper.extract(elf)? & 0xff_f000 | lower.low(elf)? as i64
+                }
+            };
+            elf.at_tp_offset(offset.wrapping_sub(addend)).map(Reading::Thread)
         }
         Formula::TpOffset => elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread),
-        Formula::TpSlotPcRelative => {
-            let slot = from_here()?;
-            let meaning = elf.slots.iter().find(|s| s.addr == slot).map(|s| &s.meaning);
-            match meaning {
-                Some(SlotMeaning::TpOffset { symbol: Some(symbol), addend }) => {
-                    Some(Reading::Named(elf.dynamic.get(*symbol)?.name.clone(), *addend))
-                }
-                Some(SlotMeaning::TpOffset { symbol: None, addend }) => {
-                    let within = u64::try_from(*addend).ok()?;
-                    Some(Reading::ThroughThread(elf.tls?.addr.plus(within)))
-                }
-                _ => None,
-            }
-        }
-        // Of instructions that hold a part of an address each, none says the whole.
-        Formula::PagePcRelative | Formula::PcPages(_) | Formula::PageOffset | Formula::Slot(..) => None,
+        Formula::TpSlotPcRelative => through_thread(elf, from_here()?),
+        // Counted in another way, or in more instructions than two.
+        Formula::PcPages(_) | Formula::Slot(..) => None,
         Formula::ModuleOffset | Formula::TpOffsetRounded | Formula::Difference => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
+    }
+}
+
+/// What is meant by the slot at `slot` of the global offset table.
+fn through(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
+    if let Some(name) = name_of(elf, slot) {
+        return Some(Reading::Named(name, 0));
+    }
+    if let Some(addr) = elf.relative.get(&slot) {
+        return Some(Reading::Through(*addr));
+    }
+    let table = elf.section_of(slot).is_some_and(|s| s.name.starts_with(".got"));
+    if !table || elf.kind != Kind::Executable {
+        return None;
+    }
+    let word = elf.bytes(slot, 8)?.try_into().ok()?;
+    Some(Reading::Through(LinkAddr(u64::from_le_bytes(word))))
+}
+
+/// What is meant by a slot with a distance from the thread pointer.
+fn through_thread(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
+    match elf.slots.iter().find(|s| s.addr == slot).map(|s| &s.meaning) {
+        Some(SlotMeaning::TpOffset { symbol: Some(symbol), addend }) => {
+            Some(Reading::Named(elf.dynamic.get(*symbol)?.name.clone(), *addend))
+        }
+        Some(SlotMeaning::TpOffset { symbol: None, addend }) => {
+            let within = u64::try_from(*addend).ok()?;
+            Some(Reading::ThroughThread(elf.tls?.addr.plus(within)))
+        }
+        _ => None,
     }
 }
 
@@ -130,13 +212,5 @@ fn name_of(elf: &Elf, slot: LinkAddr) -> Option<String> {
 fn entry_of(arch: &dyn Arch, elf: &Elf, addr: LinkAddr) -> Option<String> {
     let section = elf.section_of(addr).filter(|s| s.name.starts_with(".plt"))?;
     let left = (section.addr.0 + section.size).saturating_sub(addr.0).min(16);
-    let code = elf.bytes(addr, left)?;
-    let mut at = 0;
-    while let Some(insn) = arch.detail(code, at) {
-        if let Some(operand) = insn.pc_relative.filter(|o| !o.taken) {
-            return name_of(elf, LinkAddr(addr.0.wrapping_add_signed(operand.target)));
-        }
-        at += insn.len;
-    }
-    None
+    name_of(elf, arch.linkage_slot(elf.bytes(addr, left)?, addr)?)
 }
