@@ -77,8 +77,8 @@ fn values(row: &RelocRow) -> Vec<i64> {
 
 /// Whether a row's value is ours to choose, through a symbol's address or an addend.
 fn free(row: &RelocRow) -> bool {
-    use Formula::{Absolute, ModuleOffset, PagePcRelative, PcRelative, PltPcRelative, TpOffset};
-    matches!(row.formula, Absolute | PcRelative | PltPcRelative | PagePcRelative | TpOffset | ModuleOffset)
+    use Formula::{Absolute, ModuleOffset, PageOffset, PagePcRelative, PcRelative, PltPcRelative, TpOffset};
+    matches!(row.formula, Absolute | PageOffset | PcRelative | PltPcRelative | PagePcRelative | TpOffset | ModuleOffset)
 }
 
 fn place(index: usize) -> u64 {
@@ -103,7 +103,7 @@ impl Trial {
         let mut symbols = Vec::new();
         for (i, &value) in values.iter().enumerate() {
             let symbol = match row.formula {
-                Formula::Absolute => Some(value),
+                Formula::Absolute | Formula::PageOffset => Some(value),
                 Formula::PcRelative | Formula::PltPcRelative => Some(value.wrapping_add(place(i) as i64)),
                 // Some way into the page that is meant.
                 Formula::PagePcRelative => Some(value.wrapping_add(place(i) as i64 & !0xfff).wrapping_add(0x9a8)),
