@@ -8,6 +8,7 @@
 //! was and is delivered there; the call is then made by the next thread that is free.
 
 use super::error::Error;
+use super::going::{self, Debt};
 use super::maps::Maps;
 use super::module::{Module, Role};
 use super::quiesce::{Check, Suspect};
@@ -19,7 +20,7 @@ use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
-use ulp_arch::{Asleep, Call, LinkAddr, Regs};
+use ulp_arch::{Arch, Asleep, Call, LinkAddr, Mark, Regs, SetWord};
 
 const PAGE: u64 = 4096;
 /// Zero bytes left alone between a text segment's last byte and the stub.
@@ -57,6 +58,9 @@ impl Protection {
 /// to [`Process::remote`].
 pub struct Remote<'a> {
     process: &'a Process,
+    /// Where a stub may be, the best place first.
+    places: Vec<RemoteAddr>,
+    /// Where it is now.
     stub: RemoteAddr,
     max_stop: Duration,
     /// When to give up altogether: signals may interrupt us again and again.
@@ -75,6 +79,8 @@ struct Borrowed {
     tid: i32,
     /// Its registers, its EINTR cured: with these it goes on.
     saved: Regs,
+    debt: Option<Debt>,
+    stub: RemoteAddr,
     /// The call that it slept in, where the registers do not tell.
     asleep: Option<Asleep>,
     seccomp: u32,
@@ -97,13 +103,21 @@ enum StopKind {
 impl Process {
     /// Borrows one thread for system calls; it goes on undisturbed afterwards. No thread is held longer than `max_stop`.
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
-        let stub = self.place_for_stub(max_stop)?;
+        let places = self.places_for_stub(max_stop)?;
         let _undisturbed = Undisturbed::new();
         on_tracer(self.pid, || {
             let _end = end_us_after(max_stop.max(PATIENCE));
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
-            let mut remote =
-                Remote { process: self, stub, max_stop, give_up, borrowed: None, lost: None, _tracer: PhantomData };
+            let mut remote = Remote {
+                process: self,
+                stub: RemoteAddr(0),
+                places,
+                max_stop,
+                give_up,
+                borrowed: None,
+                lost: None,
+                _tracer: PhantomData,
+            };
             let result = f(&mut remote);
             if let Err(e) = remote.give_back(0) {
                 // What was to be done is done, and the stub brings the thread home.
@@ -114,22 +128,26 @@ impl Process {
     }
 
     /// Unused bytes for the stub: zeros in the page of a text segment, behind the segment's end, in a module that is
-    /// never unmapped.
-    fn place_for_stub(&self, max_stop: Duration) -> Result<RemoteAddr, Error> {
+    /// never unmapped. More than one such place only where a stub has to be near the thread.
+    fn places_for_stub(&self, max_stop: Duration) -> Result<Vec<RemoteAddr>, Error> {
         let maps = self.maps()?;
         let modules = self.modules(&maps)?;
         let tails: Vec<_> = permanent(self, &modules).flat_map(|m| tails(m, &maps)).collect();
-        let find = || {
-            tails.iter().find_map(|(at, len)| {
+        let enough = if self.arch().stub_comes_from_anywhere() { 1 } else { usize::MAX };
+        let find = || -> Vec<RemoteAddr> {
+            let place = |(at, len): &(RemoteAddr, usize)| {
                 let bytes = self.read_vec(*at, *len).ok()?;
                 free_offset(&bytes, self.arch().stub_len()).map(|offset| at.plus(offset as u64))
-            })
+            };
+            tails.iter().filter_map(place).take(enough).collect()
         };
-        if let Some(place) = find() {
-            return Ok(place);
+        let places = find();
+        if !places.is_empty() && (enough == 1 || places.len() == tails.len()) {
+            return Ok(places);
         }
         self.clear_stubs(max_stop)?;
-        find().ok_or(Error::NoPadding { pid: self.pid })
+        let places = find();
+        if places.is_empty() { Err(Error::NoPadding { pid: self.pid }) } else { Ok(places) }
     }
 
     /// Zeroes the stubs that an applier leaves behind which is killed, or which cannot bring a thread back. Afterwards no
@@ -309,7 +327,7 @@ impl<'a> Remote<'a> {
         let arch = self.process.arch();
         let mut entered = false;
         loop {
-            sys::cont_to_syscall(tid).map_err(|e| self.failed("SYSCALL", tid, e))?;
+            sys::cont_to_syscall(tid, 0).map_err(|e| self.failed("SYSCALL", tid, e))?;
             self.set_stop(StopKind::Running);
             match self.report(tid, deadline)? {
                 Wait::Syscall if entered => break,
@@ -394,14 +412,36 @@ impl<'a> Remote<'a> {
                 }
             }
         }
-        let arch = self.process.arch();
-        let own = borrowed.asleep.map_or(borrowed.saved, |asleep| arch.resumed(&borrowed.saved, &asleep));
+        let (own, debt) = self.returned(&borrowed, signal);
         sys::set_regs(tid, &own).map_err(|e| self.failed("SETREGSET", tid, e))?;
         self.lost = None;
         // No program counter is in the stub any more.
         let wiped = self.process.write(tid, self.stub, &vec![0; self.process.arch().stub_len()]);
-        sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
+        let going = going::let_go(tid, signal, debt).map_err(|e| self.failed("DETACH", tid, e))?;
+        going::see_off(self.process, going, Instant::now() + STRAGGLER);
         wiped
+    }
+
+    /// The registers with which a thread goes on before `signal`, and what it is owed then.
+    fn returned(&self, borrowed: &Borrowed, signal: i32) -> (Regs, Option<Debt>) {
+        let arch = self.process.arch();
+        let saved = borrowed.saved;
+        if !arch.needs_asleep() {
+            return (saved, None);
+        }
+        let debt = borrowed.debt.unwrap_or_default();
+        // Without SA_RESTART some calls are ended that begin again here: nobody tells us with which flags a handler was set.
+        let ended = |asleep| arch.interrupted(&saved, asleep, true);
+        let interrupted = debt.interrupted.or_else(|| borrowed.asleep.as_ref().map(ended)).unwrap_or(saved);
+        if signal != 0 && task::catches(self.process.pid, borrowed.tid, signal) {
+            return (interrupted, None);
+        }
+        let own = match &borrowed.asleep {
+            Some(asleep) if debt.anew.is_none() => arch.resumed(&saved, asleep),
+            _ => saved,
+        };
+        let debt = Debt { interrupted: Some(interrupted).filter(|regs| *regs != own), anew: debt.anew };
+        (own, Some(debt).filter(|debt| debt.interrupted.is_some() || debt.anew.is_some()))
     }
 
     /// The thread we hold, or a fresh one with its stub written.
@@ -431,9 +471,12 @@ impl<'a> Remote<'a> {
                     Err(e) => return Err(e),
                 };
                 let Some(borrowed) = borrowed else { continue };
-                let stub =
-                    arch.stub_at(&borrowed.saved, self.stub).ok_or(Error::Unsupported { machine: arch.name() })?;
+                self.stub = borrowed.stub;
                 self.borrowed = Some(borrowed);
+                let Some(stub) = arch.stub_at(&borrowed.saved, self.stub) else {
+                    self.give_back(0)?;
+                    return Err(Error::Unsupported { machine: arch.name() });
+                };
                 if let Err(e) = self.process.write(tid, self.stub, &stub.bytes) {
                     // Nobody is sent into a stub that is not there.
                     let _ = self.give_back(0);
@@ -451,7 +494,6 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let Ok(status) = task::Status::read(pid, tid) else { return Ok(None) };
-        let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
         match sys::seize(tid, sys::TRACE_SYSGOOD) {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
@@ -467,6 +509,8 @@ impl<'a> Remote<'a> {
             }
         }
         let deadline = Instant::now() + self.max_stop;
+        // Now that no signal is taken without our knowledge: a thread that sleeps here has left its call by us or not at all.
+        let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
         sys::interrupt(tid).map_err(|e| self.failed("INTERRUPT", tid, e))?;
         let signal = match self.report(tid, deadline) {
             Ok(Wait::Signal(signal)) => signal,
@@ -477,17 +521,21 @@ impl<'a> Remote<'a> {
                 return Err(e);
             }
         };
-        let saved = match look_and_cure(arch, tid) {
-            Ok((saved, _)) => saved,
+        let looked = match look_and_cure(self.process, tid, signal) {
+            Ok(looked) => looked,
             Err((_, e)) if e.kind() == std::io::ErrorKind::InvalidData => return Err(Error::Not64Bit { pid }),
             Err((request, e)) => return Err(self.failed(request, tid, e)),
         };
-        if signal == 0 && self.is_fit(tid, &saved, asleep.as_ref(), choice) {
+        let saved = looked.regs;
+        let place = self.places.iter().copied().find(|at| arch.stub_at(&saved, *at).is_some());
+        if let Some(stub) = place.filter(|_| signal == 0 && self.is_fit(tid, &saved, asleep.as_ref(), choice)) {
             // Once more: a filter may have been set until the thread stopped.
             let seccomp = task::Status::read(pid, tid).map_or(SECCOMP_FILTER, |s| s.seccomp);
-            return Ok(Some(Borrowed { tid, saved, asleep, seccomp, deadline, stop: StopKind::Signal(0) }));
+            let (debt, stop) = (looked.debt, StopKind::Signal(0));
+            return Ok(Some(Borrowed { tid, saved, debt, stub, asleep, seccomp, deadline, stop }));
         }
-        sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
+        let going = going::let_go(tid, signal, looked.debt).map_err(|e| self.failed("DETACH", tid, e))?;
+        going::see_off(self.process, going, Instant::now() + STRAGGLER);
         Ok(None)
     }
 
@@ -499,8 +547,9 @@ impl<'a> Remote<'a> {
             Ok(Some(_)) => 0,
         };
         // Whatever fails here fails because the thread has ended.
-        let _ = look_and_cure(self.process.arch(), tid);
-        let _ = sys::detach(tid, signal);
+        let debt = look_and_cure(self.process, tid, signal).ok().and_then(|looked| looked.debt);
+        let going = going::let_go(tid, signal, debt).ok().flatten();
+        going::see_off(self.process, going, Instant::now() + STRAGGLER);
     }
 
     fn is_fit(&self, tid: i32, saved: &Regs, asleep: Option<&Asleep>, choice: Choice) -> bool {
@@ -517,7 +566,7 @@ impl<'a> Remote<'a> {
             return choice == Choice::Any || !has_timeout;
         }
         choice == Choice::Any
-            && !arch.calls_lose_registers()
+            && !loses_registers(arch, tid)
             && self.in_restartable_sequence(tid, arch.pc(saved)) == Some(false)
     }
 
@@ -570,6 +619,13 @@ impl<'a> Remote<'a> {
             _ => Err(refused(verdict)),
         }
     }
+}
+
+/// Whether a call would lose registers of a stopped thread that was in none; yes where that cannot be seen.
+fn loses_registers(arch: &dyn Arch, tid: i32) -> bool {
+    let loses =
+        |(at, used): &(SetWord, Mark)| sys::set_word(tid, *at).map_or(true, |word| word.is_some_and(|w| used.is(w)));
+    arch.lost_by_calls().iter().any(loses)
 }
 
 /// Which threads are good enough.
