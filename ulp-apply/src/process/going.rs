@@ -2,7 +2,8 @@
 //! How a thread is let go. Where the kernel decides about an interrupted call when the thread goes on, that is all. Where it has
 //! decided before (`Arch::needs_asleep`), a call that our stop has ended begins again because *we* put the thread in front of it,
 //! and the kernel does not know: a handler that ran now would end nothing, and who waits for a signal to end its call would
-//! wait for ever. So such a thread is seen into its call. A signal with a handler that comes first finds the call ended.
+//! wait for ever. So such a thread is seen into its call, and stays traced until the tracer ends, which does not stop it again. A
+//! signal with a handler that comes first finds the call ended.
 
 use super::stop::next_report;
 use super::sys::{self, Wait};
@@ -27,20 +28,19 @@ pub(super) fn let_go(tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Resu
     }
 }
 
-/// Waits until each of these threads is in its call or has a signal's handler to run, and lets it go altogether. None of them is
-/// held meanwhile. Those that are not there by the deadline are let go by the kernel when we end, in front of their calls.
-pub(super) fn see_off(process: &Process, going: impl IntoIterator<Item = (i32, Debt)>, deadline: Instant) {
-    for (tid, debt) in going {
-        see_one_off(process, tid, debt, deadline);
-    }
+/// Waits until each of these threads is in its call or has a signal's handler to run. None of them is held meanwhile. Returns those
+/// that go on traced, until the tracer ends: to be let go by a request a thread has to stop, and this would end a call that it is
+/// about to begin. Those that are not there by the deadline go on likewise, in front of their calls.
+pub(super) fn see_off(process: &Process, going: impl IntoIterator<Item = (i32, Debt)>, deadline: Instant) -> Vec<i32> {
+    going.into_iter().filter(|(tid, debt)| see_one_off(process, *tid, *debt, deadline)).map(|(tid, _)| tid).collect()
 }
 
-fn see_one_off(process: &Process, tid: i32, debt: Debt, deadline: Instant) {
+fn see_one_off(process: &Process, tid: i32, debt: Debt, deadline: Instant) -> bool {
     let signal = loop {
         let signal = match next_report(process.pid, tid, deadline) {
             Ok(Some(Wait::Syscall)) => {
                 pay_anew(process, tid, debt);
-                break 0;
+                return sys::cont(tid, 0).is_ok();
             }
             Ok(Some(Wait::Signal(signal))) if task::catches(process.pid, tid, signal) => {
                 if let Some(interrupted) = debt.interrupted {
@@ -52,14 +52,16 @@ fn see_one_off(process: &Process, tid: i32, debt: Debt, deadline: Instant) {
             Ok(Some(Wait::Signal(signal))) => signal,
             // A group-stop, which holds on.
             Ok(Some(Wait::Stop | Wait::Event(_))) => break 0,
-            Ok(Some(Wait::Ended) | None) | Err(_) => return,
+            Ok(None) => return true,
+            Ok(Some(Wait::Ended)) | Err(_) => return false,
         };
         if sys::cont_to_syscall(tid, signal).is_err() {
-            return;
+            return false;
         }
     };
     // Whatever fails here fails because the thread has ended.
     let _ = sys::detach(tid, signal);
+    false
 }
 
 /// At the entry of `restart_syscall`: the call is made in its place. Filters look at the number after this.

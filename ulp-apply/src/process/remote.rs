@@ -69,6 +69,10 @@ pub struct Remote<'a> {
     /// The thread that went into the stub and was not seen to come out: it needs every byte of it, so no other thread is
     /// sent there and nothing is written there any more.
     lost: Option<i32>,
+    /// Threads that were let go and are traced still.
+    going: Vec<i32>,
+    /// Whether a thread was unfit because of a signal, of which it may be free soon.
+    signals: bool,
     // A tracer is one thread: the guard may not leave it.
     _tracer: PhantomData<*const ()>,
 }
@@ -116,6 +120,8 @@ impl Process {
                 give_up,
                 borrowed: None,
                 lost: None,
+                going: Vec::new(),
+                signals: false,
                 _tracer: PhantomData,
             };
             let result = f(&mut remote);
@@ -282,8 +288,12 @@ impl<'a> Remote<'a> {
 
     /// Writes memory. Only for memory that no thread of the program uses yet: nothing but one thread is stopped.
     pub fn write(&mut self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
-        let tid = self.borrow()?.tid;
-        self.process.write(tid, addr, bytes)
+        loop {
+            match self.borrow() {
+                Err(Error::NoThread { .. }) if self.signals && Instant::now() < self.give_up => {}
+                borrowed => return self.process.write(borrowed?.tid, addr, bytes),
+            }
+        }
     }
 
     fn call(&mut self, call: Call, name: &'static str, args: [u64; 6]) -> Result<u64, Error> {
@@ -293,7 +303,11 @@ impl<'a> Remote<'a> {
         let wanted = sys::about_to_call(name);
         let args = if wanted.is_ok() { args } else { [0; 6] };
         while Instant::now() < self.give_up {
-            let borrowed = self.borrow()?;
+            let borrowed = match self.borrow() {
+                // Where signals come as fast as we do, there is a moment without one all the same.
+                Err(Error::NoThread { .. }) if self.signals => continue,
+                borrowed => borrowed?,
+            };
             self.ask_seccomp(&borrowed, call, name, args)?;
             let regs = arch.call_regs(&borrowed.saved, self.stub, call, args);
             sys::set_regs(borrowed.tid, &regs).map_err(|e| self.failed("SETREGSET", borrowed.tid, e))?;
@@ -417,8 +431,7 @@ impl<'a> Remote<'a> {
         self.lost = None;
         // No program counter is in the stub any more.
         let wiped = self.process.write(tid, self.stub, &vec![0; self.process.arch().stub_len()]);
-        let going = going::let_go(tid, signal, debt).map_err(|e| self.failed("DETACH", tid, e))?;
-        going::see_off(self.process, going, Instant::now() + STRAGGLER);
+        self.let_go(tid, signal, debt).map_err(|e| self.failed("DETACH", tid, e))?;
         wiped
     }
 
@@ -459,6 +472,8 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let mut traced = None;
+        self.signals = false;
+        self.look_after();
         for choice in [Choice::Best, Choice::Any] {
             for tid in candidates(pid, choice)? {
                 let borrowed = match self.try_borrow(tid, choice) {
@@ -494,7 +509,12 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let Ok(status) = task::Status::read(pid, tid) else { return Ok(None) };
-        match sys::seize(tid, sys::TRACE_SYSGOOD) {
+        let own = self.going.iter().position(|going| *going == tid);
+        let seized = match own.map(|index| self.going.swap_remove(index)) {
+            Some(_) => Ok(()),
+            None => sys::seize(tid, sys::TRACE_SYSGOOD),
+        };
+        match seized {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
             Err(e) => {
@@ -534,13 +554,31 @@ impl<'a> Remote<'a> {
             let (debt, stop) = (looked.debt, StopKind::Signal(0));
             return Ok(Some(Borrowed { tid, saved, debt, stub, asleep, seccomp, deadline, stop }));
         }
-        let going = going::let_go(tid, signal, looked.debt).map_err(|e| self.failed("DETACH", tid, e))?;
-        going::see_off(self.process, going, Instant::now() + STRAGGLER);
+        self.let_go(tid, signal, looked.debt).map_err(|e| self.failed("DETACH", tid, e))?;
+        self.signals |= signal != 0;
         Ok(None)
     }
 
+    /// Lets a stopped thread go.
+    fn let_go(&mut self, tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<()> {
+        let going = going::let_go(tid, signal, debt)?;
+        self.going.extend(going::see_off(self.process, going, Instant::now() + STRAGGLER));
+        Ok(())
+    }
+
+    /// Looks after the threads that went on traced: a signal stops who is traced.
+    fn look_after(&mut self) {
+        for tid in std::mem::take(&mut self.going) {
+            match sys::wait(tid) {
+                Ok(None) => self.going.push(tid),
+                Ok(Some(_)) => self.let_slip(tid),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// A thread was told to stop and we do not know whether it has: if so, it is cured and goes on.
-    fn let_slip(&self, tid: i32) {
+    fn let_slip(&mut self, tid: i32) {
         let signal = match next_report(self.process.pid, tid, Instant::now() + STRAGGLER) {
             Ok(Some(Wait::Signal(signal))) => signal,
             Ok(Some(Wait::Ended) | None) | Err(_) => return,
@@ -548,8 +586,7 @@ impl<'a> Remote<'a> {
         };
         // Whatever fails here fails because the thread has ended.
         let debt = look_and_cure(self.process, tid, signal).ok().and_then(|looked| looked.debt);
-        let going = going::let_go(tid, signal, debt).ok().flatten();
-        going::see_off(self.process, going, Instant::now() + STRAGGLER);
+        let _ = self.let_go(tid, signal, debt);
     }
 
     fn is_fit(&self, tid: i32, saved: &Regs, asleep: Option<&Asleep>, choice: Choice) -> bool {

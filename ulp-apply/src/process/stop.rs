@@ -782,7 +782,8 @@ impl<'a> Crowd<'a> {
     }
 
     fn see_off(&mut self) {
-        going::see_off(self.process, std::mem::take(&mut self.going), Instant::now() + STRAGGLERS);
+        // Those that go on traced do so for a moment only: we end.
+        let _ = going::see_off(self.process, std::mem::take(&mut self.going), Instant::now() + STRAGGLERS);
         // Only now: among ordinary threads again we may have to wait for a processor.
         sys::hurry(false);
     }
