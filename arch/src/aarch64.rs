@@ -12,11 +12,12 @@ mod insn;
 mod jump;
 mod relaxed;
 mod relocations;
+mod signal;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Regs, RelocRow,
-    RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark, Regs, RelocRow,
+    RemoteAddr, SetWord, SlotRelocations, Stub, Undisplaceable,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,9 @@ impl Arch for Aarch64 {
         183
     }
     fn supported(&self) -> bool {
+        true
+    }
+    fn can_apply(&self) -> bool {
         true
     }
 
@@ -160,7 +164,10 @@ impl Arch for Aarch64 {
         regs.words[call::SP]
     }
     fn thread_pointer(&self, _regs: &Regs) -> Option<u64> {
-        None // TPIDR_EL0 is the NT_ARM_TLS set
+        None
+    }
+    fn thread_pointer_in(&self) -> Option<SetWord> {
+        Some(SetWord { set: 0x401, word: 0 }) // TPIDR_EL0, NT_ARM_TLS
     }
     fn red_zone(&self) -> u64 {
         0
@@ -175,9 +182,28 @@ impl Arch for Aarch64 {
     fn dwarf_ra(&self) -> u16 {
         30
     }
+    fn returns_by_register(&self) -> bool {
+        true
+    }
+    fn signature_in(&self) -> Option<SetWord> {
+        Some(SetWord { set: 0x406, word: 1 }) // insn_mask of struct user_pac_mask, NT_ARM_PAC_MASK
+    }
     fn code_address(&self, word: u64, mask: u64) -> u64 {
         // Bit 55 tells the kernel's addresses from a program's, signed or not (Arm ARM, "PAC field").
         if word >> 55 & 1 == 1 { word | mask } else { word & !mask }
+    }
+
+    fn signal_mark(&self) -> Mark {
+        signal::MARK
+    }
+    fn saved_by_signal(&self, dwarf: u16) -> Option<i64> {
+        signal::saved(dwarf)
+    }
+    fn interrupted_at(&self) -> Option<i64> {
+        Some(signal::PC)
+    }
+    fn signal_trampoline(&self, code: &[u8]) -> Option<u64> {
+        signal::trampoline(code)
     }
 
     fn call_number(&self, call: Call) -> u64 {
@@ -196,14 +222,17 @@ impl Arch for Aarch64 {
     fn stub(&self, _saved: &Regs) -> Option<Stub> {
         None // it depends on its place
     }
+    fn stub_comes_from_anywhere(&self) -> bool {
+        false
+    }
     fn stub_at(&self, saved: &Regs, at: RemoteAddr) -> Option<Stub> {
         call::stub(saved, at)
     }
     fn stub_shapes(&self) -> Option<[Vec<u8>; 2]> {
         call::stub_shapes()
     }
-    fn calls_lose_registers(&self) -> bool {
-        true // the kernel's ABI for SVE: a call leaves the lower 128 bits of vectors
+    fn lost_by_calls(&self) -> &'static [(SetWord, Mark)] {
+        &call::LOST
     }
     fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs {
         call::call_regs(saved, pc, self.call_number(call), args)
@@ -228,6 +257,18 @@ impl Arch for Aarch64 {
 
     fn needs_asleep(&self) -> bool {
         true
+    }
+    fn call_number_in(&self) -> Option<u32> {
+        Some(0x404) // NT_ARM_SYSTEM_CALL
+    }
+    fn call_instruction(&self) -> &'static [u8] {
+        &call::SVC_BYTES
+    }
+    fn may_be_cured(&self, regs: &Regs) -> Option<u64> {
+        call::may_be_cured(regs)
+    }
+    fn may_be_resumed(&self, regs: &Regs) -> Option<u64> {
+        call::may_be_resumed(regs)
     }
     fn in_restart_block_of(&self, regs: &Regs, asleep: &Asleep) -> bool {
         call::has_restart_block(regs, asleep)

@@ -79,6 +79,15 @@ impl Mark {
     }
 }
 
+/// A word of one of a thread's register sets beside the general one, by the set's number (`n_type`, include/uapi/linux/elf.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SetWord {
+    /// The set.
+    pub set: u32,
+    /// Which of its words of 8 bytes.
+    pub word: usize,
+}
+
 /// A thread in a system call, as `/proc/PID/task/TID/syscall` shows it while it sleeps: what some kernels do not tell any
 /// more when it has been stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -259,6 +268,10 @@ pub trait Arch: Sync + fmt::Debug {
     }
     /// Whether patches can be made.
     fn supported(&self) -> bool;
+    /// Whether running processes can be worked on.
+    fn can_apply(&self) -> bool {
+        self.supported()
+    }
 
     // ---- building ----
     /// Compiler flags which give every function (and datum, where that does not change code) its own section.
@@ -448,6 +461,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn sp(&self, regs: &Regs) -> u64;
     /// Thread pointer, where it is part of the general registers.
     fn thread_pointer(&self, regs: &Regs) -> Option<u64>;
+    /// Thread pointer, where it is not.
+    fn thread_pointer_in(&self) -> Option<SetWord> {
+        None
+    }
     /// By how many bits glibc rotates a pointer to the left after it has disguised it with its guard.
     fn pointer_rotation(&self) -> u32 {
         0
@@ -460,6 +477,14 @@ pub trait Arch: Sync + fmt::Debug {
     fn dwarf_sp(&self) -> u16;
     /// DWARF number of the return address column.
     fn dwarf_ra(&self) -> u16;
+    /// Whether that is a register: a function that has not saved it has no rule for it, and may have a frame of no bytes.
+    fn returns_by_register(&self) -> bool {
+        false
+    }
+    /// Where the kernel tells which bits of a saved return address may be its signature. A thread without this word has none.
+    fn signature_in(&self) -> Option<SetWord> {
+        None
+    }
     /// The address that a saved return address stands for, when the bits of `mask` may be its signature: those that
     /// NT_ARM_PAC_MASK names for code, 0 where there is no such thing.
     fn code_address(&self, word: u64, _mask: u64) -> u64 {
@@ -471,9 +496,12 @@ pub trait Arch: Sync + fmt::Debug {
     fn signal_mark(&self) -> Mark {
         Mark::NEVER
     }
-    /// Bytes from the mark to the saved value of DWARF register `dwarf`; the return address column's is where the thread
-    /// was interrupted.
+    /// Bytes from the mark to the saved value of DWARF register `dwarf`.
     fn saved_by_signal(&self, _dwarf: u16) -> Option<i64> {
+        None
+    }
+    /// Bytes from the mark to the program counter at which the thread was interrupted.
+    fn interrupted_at(&self) -> Option<i64> {
         None
     }
     /// When `code` is what a handler returns to in order to end: bytes from the stack pointer there to the mark.
@@ -489,6 +517,10 @@ pub trait Arch: Sync + fmt::Debug {
     /// The stub for a thread with these registers: it makes the call that the registers ask for, then goes on
     /// where the thread was. `None` where the architecture has none yet.
     fn stub(&self, saved: &Regs) -> Option<Stub>;
+    /// Whether a stub finds the way back from anywhere.
+    fn stub_comes_from_anywhere(&self) -> bool {
+        true
+    }
     /// Likewise for a stub at `at`; `None` too where no way leads back from there.
     fn stub_at(&self, saved: &Regs, _at: RemoteAddr) -> Option<Stub> {
         self.stub(saved)
@@ -503,10 +535,11 @@ pub trait Arch: Sync + fmt::Debug {
         };
         Some([shape(0)?, shape(u64::MAX >> 1)?])
     }
-    /// Whether a system call made for a thread that was in none may lose registers of it which are not among the general ones
-    /// (the upper parts of vectors). Only a thread that is in a call already may make one then.
-    fn calls_lose_registers(&self) -> bool {
-        false
+    /// Registers beside the general ones that every system call loses (the upper parts of vectors): words of sets which are there
+    /// only where the processor has such registers, and what such a word is when the thread has something in them. A thread
+    /// that was in no call makes none for us then.
+    fn lost_by_calls(&self) -> &'static [(SetWord, Mark)] {
+        &[]
     }
     /// The registers with which `saved`'s thread makes `call` at `pc` (the stub), out of any interrupted call.
     fn call_regs(&self, saved: &Regs, pc: RemoteAddr, call: Call, args: [u64; 6]) -> Regs;
@@ -522,10 +555,29 @@ pub trait Arch: Sync + fmt::Debug {
     /// Makes a wait with a restart block begin anew in place of being resumed, unless a signal handler runs first.
     fn begin_anew(&self, regs: &mut Regs);
 
-    // ---- the same, where it takes what was seen of the thread before the stop ----
-    /// Whether what [`Arch::in_system_call`] and its neighbours want to know has to be looked up before the stop.
+    // ---- the same, where the kernel has decided before the stop what becomes of the call ----
+    /// Whether the kernel has, so that what [`Arch::in_system_call`] and its neighbours want to know has to be looked up: while the
+    /// thread sleeps, or as [`Arch::call_number_in`] says.
     fn needs_asleep(&self) -> bool {
         false
+    }
+    /// The register set that is the number of the thread's system call, 32 bits. Where the kernel has forgotten that there was one,
+    /// `/proc/PID/task/TID/syscall` shows the call's arguments again as long as its number stands here.
+    fn call_number_in(&self) -> Option<u32> {
+        None
+    }
+    /// The instruction that makes a system call.
+    fn call_instruction(&self) -> &'static [u8] {
+        &[]
+    }
+    /// The number of the listed call which [`Arch::cure_eintr_of`] would cure if it was made by the instruction in front of the program
+    /// counter.
+    fn may_be_cured(&self, _regs: &Regs) -> Option<u64> {
+        None
+    }
+    /// The number of the call which the thread may resume by `restart_syscall`, if the instruction at the program counter makes calls.
+    fn may_be_resumed(&self, _regs: &Regs) -> Option<u64> {
+        None
     }
     /// [`Arch::in_restart_block`] for a thread that slept as `asleep` says.
     fn in_restart_block_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
@@ -535,9 +587,9 @@ pub trait Arch: Sync + fmt::Debug {
     fn in_system_call_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
         self.in_system_call(regs)
     }
-    /// [`Arch::cure_eintr`] likewise. Where the registers themselves send the thread back into the call (the kernel does not know
-    /// of it), a handler that runs before the thread is in there would end nothing: whoever cures lets it go on with
-    /// PTRACE_SYSCALL, takes the cure back at a signal's stop, and detaches when it enters the call.
+    /// [`Arch::cure_eintr`] likewise. The registers themselves send the thread back into the call (the kernel does not know of it), so a
+    /// handler that runs before the thread is in there would end nothing: whoever cures lets it go on with PTRACE_SYSCALL,
+    /// takes the cure back at the stop of a signal that has a handler, and detaches where the thread enters the call.
     fn cure_eintr_of(&self, regs: &mut Regs, _asleep: &Asleep) -> bool {
         self.cure_eintr(regs)
     }

@@ -374,6 +374,9 @@ impl Arch for X86_64 {
     fn saved_by_signal(&self, dwarf: u16) -> Option<i64> {
         signal::saved(dwarf)
     }
+    fn interrupted_at(&self) -> Option<i64> {
+        signal::saved(16) // rip
+    }
     fn signal_trampoline(&self, code: &[u8]) -> Option<u64> {
         signal::trampoline(code)
     }

@@ -165,7 +165,7 @@ impl Scan {
         quiet: &Quiet<'_>,
     ) -> std::result::Result<Option<Aside>, ProcessError> {
         let Some(search) = &self.search else { return Ok(None) };
-        let threads: Vec<(i32, Regs)> = quiet.threads().map(|(tid, regs)| (tid, *regs)).collect();
+        let threads: Vec<Thread> = quiet.threads().map(|(tid, regs, pointer)| (tid, *regs, pointer)).collect();
         let held = Held { check, threads: &threads };
         let began = Instant::now();
         let (found, bytes) = search.look(process, &quiet.reader()?, Some(held), quiet.deadline())?;
@@ -178,11 +178,14 @@ impl Scan {
     }
 }
 
+/// A thread, its registers and its thread pointer.
+type Thread = (i32, Regs, Option<u64>);
+
 /// The threads of a process that is stopped, and what was asked of them.
 #[derive(Clone, Copy)]
 struct Held<'a> {
     check: &'a Check,
-    threads: &'a [(i32, Regs)],
+    threads: &'a [Thread],
 }
 
 impl Search {
@@ -242,7 +245,7 @@ impl Search {
         let threads = held.map_or(&[][..], |held| held.threads);
         let stacks = Stacks::new(process, &maps, threads);
         let mut sieve = Sieve::new(self, self.candidates(&maps, &stacks));
-        for (_, regs) in threads {
+        for (_, regs, _) in threads {
             regs.words.iter().take(regs.len).for_each(|word| sieve.pointer(None, *word));
         }
         let setjmp = self.setjmp && stacks.are_known(&sieve.candidates);
@@ -381,13 +384,13 @@ struct Stacks {
 }
 
 impl Stacks {
-    fn new(process: &Process, maps: &Maps, threads: &[(i32, Regs)]) -> Self {
+    fn new(process: &Process, maps: &Maps, threads: &[Thread]) -> Self {
         let arch = process.arch();
         let mut stacks = Self::default();
         let mut on = BTreeMap::new();
-        for (tid, regs) in threads {
-            let (sp, tp) = (arch.sp(regs), arch.thread_pointer(regs));
-            stacks.pointers.extend(tp);
+        for (tid, regs, tp) in threads {
+            let sp = arch.sp(regs);
+            stacks.pointers.extend(*tp);
             let Some(mapping) = maps.at(sp) else {
                 stacks.frames.push(sp..sp);
                 continue;
@@ -423,7 +426,7 @@ impl Stacks {
         deadline: Instant,
     ) -> bool {
         self.frames.iter().zip(held.threads).enumerate().filter(|(_, (frames, _))| frames.contains(&at)).any(
-            |(index, (_, (_, regs)))| {
+            |(index, (_, (_, regs, _)))| {
                 unwound.entry(index).or_insert_with(|| held.check.unwind(process, regs, deadline)).clears(at)
             },
         )

@@ -2,11 +2,12 @@
 //! System calls in a stopped thread. Linux's arch/arm64/kernel/signal.c (`do_signal`): when a thread stops on its way out of an
 //! interrupted call, the kernel has decided already what becomes of the call. To one that is restarted x0 has been given
 //! back and pc stands on its `svc` again; nothing tells any more that there was a call, nor which (NT_ARM_SYSTEM_CALL says -1). All
-//! other calls have their result in x0, EINTR too, and the argument that was there is lost. Both are to be had from
-//! `/proc/PID/task/TID/syscall` before the stop.
+//! other calls have their result in x0, EINTR too, and the argument that was there is not among the registers. Both are to be had from
+//! `/proc/PID/task/TID/syscall`: before the stop; and under it as long as NT_ARM_SYSTEM_CALL says the number again, because
+//! the kernel keeps `orig_x0`.
 
 use super::jump::Code;
-use crate::{Asleep, Regs, RemoteAddr, Stub};
+use crate::{Asleep, Mark, Regs, RemoteAddr, SetWord, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
 const NUMBER: usize = 8;
@@ -19,6 +20,7 @@ pub(super) const WORDS: usize = 34;
 const BTYPE: u64 = 3 << 10;
 const SVC: u32 = 0xd400_0001;
 const SVC_LEN: u64 = 4;
+pub(super) const SVC_BYTES: [u8; 4] = SVC.to_le_bytes();
 const EINTR: u64 = -4i64 as u64;
 
 // include/uapi/asm-generic/unistd.h
@@ -45,12 +47,24 @@ const CURED: [u64; 13] = [
 ];
 
 /// Calls that a signal's handler always ends with EINTR, SA_RESTART or not (ERESTARTNOHAND). Restart blocks are ended too.
-const ENDED: [u64; 4] = [
+const ENDED: [u64; 7] = [
     72,  // pselect6
     73,  // ppoll
     133, // rt_sigsuspend
+    188, // msgrcv
+    189, // msgsnd
+    292, // io_pgetevents
     CLOCK_NANOSLEEP,
 ];
+
+/// Documentation/arch/arm64/sve.rst and sme.rst: a call leaves the lower 128 bits of vectors, and ends the streaming mode. NT_ARM_SVE
+/// and NT_ARM_SSVE, `struct user_sve_header`: the half word at byte 12 is `flags`, whose bit 0 (SVE_PT_REGS_SVE) says
+/// that all of the registers are in use.
+pub(super) const LOST: [(SetWord, Mark); 2] = [lost(0x405), lost(0x40b)];
+
+const fn lost(set: u32) -> (SetWord, Mark) {
+    (SetWord { set, word: 1 }, Mark { mask: 1 << 32, value: 1 << 32 })
+}
 
 /// Whether the thread has not left the call in which it slept: everything is as then, but for x0 and pc.
 fn same_call(regs: &Regs, asleep: &Asleep) -> bool {
@@ -68,21 +82,38 @@ pub(super) fn in_call(regs: &Regs, asleep: &Asleep) -> bool {
     restarts(regs, asleep) || regs.words[PC] == asleep.pc && same_call(regs, asleep)
 }
 
+/// [`cure`] would act if this was how a call ended.
+pub(super) fn may_be_cured(regs: &Regs) -> Option<u64> {
+    let number = regs.words[NUMBER];
+    (regs.words[0] == EINTR && CURED.contains(&number)).then_some(number)
+}
+
+/// The number of the call that may have a restart block.
+pub(super) fn may_be_resumed(regs: &Regs) -> Option<u64> {
+    let number = regs.words[NUMBER];
+    waits_with_a_limit(number, &regs.words).then_some(number)
+}
+
 /// Whether the call that restarts waits with a restart block: `restart_syscall` goes on with it, and the call itself
 /// waits its whole time again.
 pub(super) fn has_restart_block(regs: &Regs, asleep: &Asleep) -> bool {
+    waits_with_a_limit(asleep.number, &asleep.args) && restarts(regs, asleep)
+}
+
+/// Whether such a call waits for a time that begins anew when the call does: the kernel keeps how much of it is left.
+fn waits_with_a_limit(number: u64, args: &[u64]) -> bool {
+    let arg = |n: usize| args.get(n).copied().unwrap_or(0);
     /// TIMER_ABSTIME
     const ABSOLUTE: u64 = 1;
     /// FUTEX_CMD_MASK, FUTEX_WAIT and FUTEX_WAIT_BITSET
     const COMMAND: u64 = 0x7f;
     const WAITS: [u64; 2] = [0, 9];
-    let timed = match asleep.number {
+    match number {
         NANOSLEEP | RESTART_SYSCALL => true,
-        CLOCK_NANOSLEEP => asleep.args[1] & ABSOLUTE == 0,
-        FUTEX => WAITS.contains(&(asleep.args[1] & COMMAND)) && asleep.args[3] != 0,
+        CLOCK_NANOSLEEP => arg(1) & ABSOLUTE == 0,
+        FUTEX => WAITS.contains(&(arg(1) & COMMAND)) && arg(3) != 0,
         _ => false,
-    };
-    timed && restarts(regs, asleep)
+    }
 }
 
 /// Makes a listed call that ended with EINTR begin again.

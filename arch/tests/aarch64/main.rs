@@ -8,6 +8,7 @@ mod gate;
 mod registers;
 mod relax;
 mod reloc;
+mod signal;
 
 use object::{Object, ObjectSection};
 use std::os::unix::process::ExitStatusExt as _;

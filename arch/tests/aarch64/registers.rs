@@ -3,7 +3,7 @@
 //! compilers keep in registers across a call.
 
 use super::{aarch64, assemble, gnu, missing, output, run, run_program};
-use ulp_arch::{Asleep, Call, Regs, RemoteAddr};
+use ulp_arch::{Asleep, Call, Regs, RemoteAddr, SetWord, by_name};
 
 const SP: usize = 31;
 const PC: usize = 32;
@@ -53,10 +53,30 @@ fn words_stand_where_the_kernel_has_them() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let source = "#include <stddef.h>\n#include <asm/ptrace.h>\ntypedef struct user_pt_regs U;\n
+    let source = "#include <stddef.h>\n#include <linux/elf.h>\n#include <asm/ptrace.h>\ntypedef struct user_pt_regs U;\n
+        _Static_assert(NT_ARM_TLS==0x401&&NT_ARM_SYSTEM_CALL==0x404&&NT_ARM_SVE==0x405&&NT_ARM_PAC_MASK==0x406&&NT_ARM_SSVE==0x40b,\"\");
+        _Static_assert(offsetof(struct user_pac_mask,insn_mask)==8&&sizeof(struct user_pac_mask)==16,\"\");
+        _Static_assert(offsetof(struct user_sve_header,flags)==12&&sizeof(struct user_sve_header)==16&&SVE_PT_REGS_SVE==1,\"\");
         _Static_assert(offsetof(U,regs)==0&&offsetof(U,sp)==8*31&&offsetof(U,pc)==8*32&&offsetof(U,pstate)==8*33&&sizeof(U)==8*34,\"\");";
     std::fs::write(dir.path().join("w.c"), source).unwrap();
     run(&gnu("gcc"), &["-fsyntax-only", "w.c"], dir.path()).expect("the words are those of <asm/ptrace.h>");
+}
+
+#[test]
+fn what_is_in_other_sets() {
+    let at = |set, word| SetWord { set, word };
+    assert_eq!(aarch64().thread_pointer_in(), Some(at(0x401, 0)));
+    assert_eq!(aarch64().signature_in(), Some(at(0x406, 1)));
+    assert_eq!((aarch64().call_number_in(), aarch64().call_instruction()), (Some(0x404), &[0x01, 0, 0, 0xd4][..]));
+    let lost = aarch64().lost_by_calls();
+    assert_eq!(lost.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [at(0x405, 1), at(0x40b, 1)]);
+    // struct user_sve_header from byte 8 on: vl, max_vl, flags, reserved.
+    for (_, used) in lost {
+        assert!(used.is(0x0000_0001_0040_0010) && used.is(0x0000_0003_0040_0010));
+        assert!(!used.is(0x0000_0000_0040_0010) && !used.is(0x0000_0002_0001_0001));
+    }
+    assert_eq!(by_name("x86_64").map(|x86| x86.lost_by_calls().len()), Some(0));
+    assert!(aarch64().returns_by_register() && !aarch64().stub_comes_from_anywhere());
 }
 
 #[test]
@@ -179,6 +199,7 @@ fn the_cure_is_for_listed_calls_with_eintr_alone() {
         let (mut regs, asleep) = asleep(call);
         regs.words[0] = EINTR;
         let ended = regs;
+        assert_eq!(aarch64().may_be_cured(&regs), Some(call).filter(|call| listed.contains(call)));
         let cured = aarch64().cure_eintr_of(&mut regs, &asleep);
         assert_eq!(cured, listed.contains(&call), "call {call}");
         assert_eq!(regs, if cured { rewound(call).0 } else { ended });
@@ -189,6 +210,7 @@ fn the_cure_is_for_listed_calls_with_eintr_alone() {
             other.words[word] = value;
             let before = other;
             assert!(!aarch64().cure_eintr_of(&mut other, &asleep), "call {call}, word {word}");
+            assert!(word != 0 || aarch64().may_be_cured(&other).is_none(), "call {call}: another result");
             assert_eq!(other, before);
             assert_eq!(aarch64().in_system_call_of(&other, &asleep), word == 0, "call {call}, word {word}");
         }
@@ -223,12 +245,16 @@ fn what_waits_with_a_restart_block_goes_on_with_it() {
         ("ppoll", 7, 7, false, true),
         ("pselect6", 7, 7, false, true),
         ("rt_sigsuspend", 7, 7, false, true),
+        ("msgrcv", 7, 7, false, true),
+        ("msgsnd", 7, 7, false, true),
+        ("io_pgetevents", 7, 7, false, true),
         ("read", 7, 7, false, false),
     ] {
         let (mut regs, mut asleep) = rewound(number(name));
         (regs.words[1], regs.words[3]) = (x1, x3);
         (asleep.args[1], asleep.args[3]) = (x1, x3);
         assert_eq!(aarch64().in_restart_block_of(&regs, &asleep), block, "{name} {x1}");
+        assert_eq!(aarch64().may_be_resumed(&regs), Some(asleep.number).filter(|_| block), "{name} {x1}");
         let mut want = regs;
         if block {
             want.words[8] = number("restart_syscall");

@@ -14,6 +14,7 @@
 mod cgroup;
 mod error;
 mod files;
+mod going;
 mod kept;
 mod maps;
 mod module;
@@ -46,6 +47,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use ulp_arch::Arch;
 pub use ulp_arch::RemoteAddr;
@@ -67,6 +69,23 @@ pub struct Process {
     directory: File,
     memory: File,
     auxv: Vec<(u64, u64)>,
+    /// Bits of saved return addresses that may be signatures; the same for all threads, and known once one was held.
+    signature: OnceLock<u64>,
+}
+
+/// Takes the signature off return addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned {
+    arch: &'static dyn Arch,
+    mask: u64,
+}
+
+impl Unsigned {
+    /// The address that a word stands for, if it is one.
+    #[inline]
+    pub fn address(self, word: u64) -> u64 {
+        if self.mask == 0 { word } else { self.arch.code_address(word, self.mask) }
+    }
 }
 
 /// The advisory lock of one process; given back when dropped.
@@ -105,7 +124,7 @@ impl Process {
 
     fn open_when(pid: i32, free: impl Fn(i32) -> Result<(), Error>) -> Result<Self, Error> {
         let arch =
-            ulp_arch::host().filter(|a| a.supported()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
+            ulp_arch::host().filter(|a| a.can_apply()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
         if pid <= 0 {
             return Err(Error::NoProcess { pid });
         }
@@ -138,7 +157,8 @@ impl Process {
         if !auxv.contains(&(AT_PHENT, PHENT_64)) {
             return Err(Error::Not64Bit { pid });
         }
-        let process = Self { pid, arch, pidfd, start_time: stat.start_time, directory, memory, auxv };
+        let process =
+            Self { pid, arch, pidfd, start_time: stat.start_time, directory, memory, auxv, signature: OnceLock::new() };
         // The number was not used again between our looks.
         match task::Stat::read(pid, pid) {
             Some(again) if again.start_time == process.start_time && process.is_alive() => Ok(process),
@@ -164,6 +184,20 @@ impl Process {
     /// Its processor.
     pub fn arch(&self) -> &'static dyn Arch {
         self.arch
+    }
+
+    /// Looks up, in a thread that is held, which bits of return addresses may be signatures.
+    fn learn_signature(&self, tid: i32) -> io::Result<()> {
+        if let (Some(at), None) = (self.arch.signature_in(), self.signature.get()) {
+            let mask = sys::set_word(tid, at)?.unwrap_or(0);
+            self.signature.get_or_init(|| mask);
+        }
+        Ok(())
+    }
+
+    /// What takes the signatures off return addresses. Only while threads are held: before, it is not known what a signature is.
+    pub fn unsigned(&self) -> Unsigned {
+        Unsigned { arch: self.arch, mask: self.signature.get().copied().unwrap_or(0) }
     }
 
     /// Whether it has not ended.

@@ -11,7 +11,7 @@ use super::maps::{Mapping, Maps};
 use super::stop::Held;
 use super::sys::Span;
 use super::unwind::{Chain, Unwinder};
-use super::{Process, RemoteAddr, kept, sys, task};
+use super::{Process, RemoteAddr, Unsigned, kept, sys, task};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -114,8 +114,10 @@ impl Check {
         let mut looked: Vec<Stack> = Vec::new();
         for thread in threads {
             let arch = process.arch();
+            let unsigned = process.unsigned();
             let pc = arch.pc(&thread.regs);
-            let named = |v: u64, why| self.suspect(v).map(|s| busy_thread(thread.tid, &s.name, v, why));
+            let named =
+                |v: u64, why| self.suspect(unsigned.address(v)).map(|s| busy_thread(thread.tid, &s.name, v, why));
             let words = thread.regs.words.iter().take(thread.regs.len);
             let register = named(pc, Why::Running).or_else(|| words.copied().find_map(|w| named(w, Why::Register)));
             if let Some(found) = register {
@@ -147,7 +149,7 @@ impl Check {
                 let Some(thread) = threads.iter().find(|t| t.tid == context.thread) else { continue };
                 let Some(stack) = stacks.interrupted(process, &context, &looked, deadline)? else { continue };
                 // Left behind by a handler that has ended.
-                if chains.of(thread).leaves_out(context.saved(process, process.arch().dwarf_ra())) {
+                if chains.of(thread).leaves_out(context.pc_at(process)) {
                     continue;
                 }
                 if looked.iter().filter(|s| s.thread == context.thread).count() > MAX_CONTEXTS {
@@ -205,8 +207,9 @@ impl Check {
         for b in busy.iter_mut().take(MAX_NAMED) {
             let Some(thread) = threads.iter().find(|t| t.tid == b.tid) else { continue };
             let chain = self.unwinder.unwind(process, &thread.regs, deadline);
+            let unsigned = process.unsigned();
             let values = chain.returns.iter().map_while(|at| process.read_u64(RemoteAddr(*at)).ok());
-            let values: Vec<u64> = values.collect();
+            let values: Vec<u64> = values.map(|word| unsigned.address(word)).collect();
             // A word that could be stale says nothing about for ever.
             let there = |v: u64| self.suspect(v).is_some_and(|s| s.for_ever);
             b.for_ever = matches!(b.why, Why::Running | Why::Frame(_)) && there(b.address.0);
@@ -227,7 +230,8 @@ impl Check {
         let mut found = Found::default();
         let mut batch: Vec<Region> = Vec::new();
         let mut bytes = 0;
-        let scanner = Scanner { check: self, uprobes, mark: process.arch().signal_mark() };
+        let scanner =
+            Scanner { check: self, uprobes, mark: process.arch().signal_mark(), unsigned: process.unsigned() };
         let regions = stacks.iter().flat_map(|s| s.parts.iter().map(|(at, len)| (s.thread, *at, *len)));
         for (thread, at, len) in regions {
             let mut rest = Region { thread, at, len };
@@ -256,6 +260,7 @@ struct Scanner<'a> {
     check: &'a Check,
     uprobes: Option<(u64, u64)>,
     mark: Mark,
+    unsigned: Unsigned,
 }
 
 impl Scanner<'_> {
@@ -277,11 +282,12 @@ impl Scanner<'_> {
             let before = found.hits.len();
             let (words, _) = bytes.as_chunks::<8>();
             for (index, word) in words.iter().enumerate() {
-                let value = u64::from_le_bytes(*word);
+                let word = u64::from_le_bytes(*word);
                 let at = region.at.saturating_add(8 * index as u64);
-                if self.mark.is(value) {
+                if self.mark.is(word) {
                     found.contexts.push(Context { thread: region.thread, at });
                 }
+                let value = self.unsigned.address(word);
                 let probed = self.uprobes.is_some_and(|(from, to)| from <= value && value < to);
                 if !probed && self.check.suspect(value).is_none() {
                     continue;
@@ -359,9 +365,15 @@ struct Context {
 }
 
 impl Context {
-    /// Where a DWARF register is saved in it; 0 for one that is not.
-    fn saved(&self, process: &Process, dwarf: u16) -> u64 {
-        process.arch().saved_by_signal(dwarf).map_or(0, |offset| self.at.wrapping_add_signed(offset))
+    /// Where the program counter is saved in it; 0 where there is no such thing.
+    fn pc_at(&self, process: &Process) -> u64 {
+        process.arch().interrupted_at().map_or(0, |offset| self.at.wrapping_add_signed(offset))
+    }
+
+    /// Where the stack pointer is, likewise.
+    fn sp_at(&self, process: &Process) -> u64 {
+        let arch = process.arch();
+        arch.saved_by_signal(arch.dwarf_sp()).map_or(0, |offset| self.at.wrapping_add_signed(offset))
     }
 }
 
@@ -470,7 +482,7 @@ impl<'a> Stacks<'a> {
         looked: &[Stack],
         deadline: Instant,
     ) -> Result<Option<Stack>, Error> {
-        let at = context.saved(process, process.arch().dwarf_sp());
+        let at = context.sp_at(process);
         let Ok(sp) = process.read_u64(RemoteAddr(at)) else { return Ok(None) };
         let Some((from, end)) = self.in_use(process, sp, None)? else { return Ok(None) };
         let own = looked.iter().filter(|s| s.thread == context.thread && s.whole.0 < end && from < s.whole.1);
@@ -489,7 +501,7 @@ impl<'a> Stacks<'a> {
             let stack = self.maps.iter().find(|m| m.name == "[stack]");
             return Ok(stack.map(|m| Span { start: m.start, end: m.end, data: true, shared: false }));
         }
-        match process.arch().thread_pointer(&thread.regs) {
+        match thread.thread_pointer {
             Some(tp) if tp != 0 => self.mapping(tp),
             _ => Ok(None),
         }

@@ -8,6 +8,7 @@
 //! was and is delivered there; the call is then made by the next thread that is free.
 
 use super::error::Error;
+use super::going::{self, Debt};
 use super::maps::Maps;
 use super::module::{Module, Role};
 use super::quiesce::{Check, Suspect};
@@ -19,7 +20,7 @@ use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
-use ulp_arch::{Asleep, Call, LinkAddr, Regs};
+use ulp_arch::{Arch, Asleep, Call, LinkAddr, Mark, Regs, SetWord};
 
 const PAGE: u64 = 4096;
 /// Zero bytes left alone between a text segment's last byte and the stub.
@@ -57,6 +58,9 @@ impl Protection {
 /// to [`Process::remote`].
 pub struct Remote<'a> {
     process: &'a Process,
+    /// Where a stub may be, the best place first.
+    places: Vec<RemoteAddr>,
+    /// Where it is now.
     stub: RemoteAddr,
     max_stop: Duration,
     /// When to give up altogether: signals may interrupt us again and again.
@@ -65,6 +69,10 @@ pub struct Remote<'a> {
     /// The thread that went into the stub and was not seen to come out: it needs every byte of it, so no other thread is
     /// sent there and nothing is written there any more.
     lost: Option<i32>,
+    /// Threads that were let go and are traced still.
+    going: Vec<i32>,
+    /// Whether a thread was unfit because of a signal, of which it may be free soon.
+    signals: bool,
     // A tracer is one thread: the guard may not leave it.
     _tracer: PhantomData<*const ()>,
 }
@@ -75,6 +83,8 @@ struct Borrowed {
     tid: i32,
     /// Its registers, its EINTR cured: with these it goes on.
     saved: Regs,
+    debt: Option<Debt>,
+    stub: RemoteAddr,
     /// The call that it slept in, where the registers do not tell.
     asleep: Option<Asleep>,
     seccomp: u32,
@@ -97,13 +107,23 @@ enum StopKind {
 impl Process {
     /// Borrows one thread for system calls; it goes on undisturbed afterwards. No thread is held longer than `max_stop`.
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
-        let stub = self.place_for_stub(max_stop)?;
+        let places = self.places_for_stub(max_stop)?;
         let _undisturbed = Undisturbed::new();
         on_tracer(self.pid, || {
             let _end = end_us_after(max_stop.max(PATIENCE));
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
-            let mut remote =
-                Remote { process: self, stub, max_stop, give_up, borrowed: None, lost: None, _tracer: PhantomData };
+            let mut remote = Remote {
+                process: self,
+                stub: RemoteAddr(0),
+                places,
+                max_stop,
+                give_up,
+                borrowed: None,
+                lost: None,
+                going: Vec::new(),
+                signals: false,
+                _tracer: PhantomData,
+            };
             let result = f(&mut remote);
             if let Err(e) = remote.give_back(0) {
                 // What was to be done is done, and the stub brings the thread home.
@@ -114,22 +134,26 @@ impl Process {
     }
 
     /// Unused bytes for the stub: zeros in the page of a text segment, behind the segment's end, in a module that is
-    /// never unmapped.
-    fn place_for_stub(&self, max_stop: Duration) -> Result<RemoteAddr, Error> {
+    /// never unmapped. More than one such place only where a stub has to be near the thread.
+    fn places_for_stub(&self, max_stop: Duration) -> Result<Vec<RemoteAddr>, Error> {
         let maps = self.maps()?;
         let modules = self.modules(&maps)?;
         let tails: Vec<_> = permanent(self, &modules).flat_map(|m| tails(m, &maps)).collect();
-        let find = || {
-            tails.iter().find_map(|(at, len)| {
+        let enough = if self.arch().stub_comes_from_anywhere() { 1 } else { usize::MAX };
+        let find = || -> Vec<RemoteAddr> {
+            let place = |(at, len): &(RemoteAddr, usize)| {
                 let bytes = self.read_vec(*at, *len).ok()?;
                 free_offset(&bytes, self.arch().stub_len()).map(|offset| at.plus(offset as u64))
-            })
+            };
+            tails.iter().filter_map(place).take(enough).collect()
         };
-        if let Some(place) = find() {
-            return Ok(place);
+        let places = find();
+        if !places.is_empty() && (enough == 1 || places.len() == tails.len()) {
+            return Ok(places);
         }
         self.clear_stubs(max_stop)?;
-        find().ok_or(Error::NoPadding { pid: self.pid })
+        let places = find();
+        if places.is_empty() { Err(Error::NoPadding { pid: self.pid }) } else { Ok(places) }
     }
 
     /// Zeroes the stubs that an applier leaves behind which is killed, or which cannot bring a thread back. Afterwards no
@@ -264,8 +288,12 @@ impl<'a> Remote<'a> {
 
     /// Writes memory. Only for memory that no thread of the program uses yet: nothing but one thread is stopped.
     pub fn write(&mut self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
-        let tid = self.borrow()?.tid;
-        self.process.write(tid, addr, bytes)
+        loop {
+            match self.borrow() {
+                Err(Error::NoThread { .. }) if self.signals && Instant::now() < self.give_up => {}
+                borrowed => return self.process.write(borrowed?.tid, addr, bytes),
+            }
+        }
     }
 
     fn call(&mut self, call: Call, name: &'static str, args: [u64; 6]) -> Result<u64, Error> {
@@ -275,7 +303,11 @@ impl<'a> Remote<'a> {
         let wanted = sys::about_to_call(name);
         let args = if wanted.is_ok() { args } else { [0; 6] };
         while Instant::now() < self.give_up {
-            let borrowed = self.borrow()?;
+            let borrowed = match self.borrow() {
+                // Where signals come as fast as we do, there is a moment without one all the same.
+                Err(Error::NoThread { .. }) if self.signals => continue,
+                borrowed => borrowed?,
+            };
             self.ask_seccomp(&borrowed, call, name, args)?;
             let regs = arch.call_regs(&borrowed.saved, self.stub, call, args);
             sys::set_regs(borrowed.tid, &regs).map_err(|e| self.failed("SETREGSET", borrowed.tid, e))?;
@@ -309,7 +341,7 @@ impl<'a> Remote<'a> {
         let arch = self.process.arch();
         let mut entered = false;
         loop {
-            sys::cont_to_syscall(tid).map_err(|e| self.failed("SYSCALL", tid, e))?;
+            sys::cont_to_syscall(tid, 0).map_err(|e| self.failed("SYSCALL", tid, e))?;
             self.set_stop(StopKind::Running);
             match self.report(tid, deadline)? {
                 Wait::Syscall if entered => break,
@@ -394,14 +426,35 @@ impl<'a> Remote<'a> {
                 }
             }
         }
-        let arch = self.process.arch();
-        let own = borrowed.asleep.map_or(borrowed.saved, |asleep| arch.resumed(&borrowed.saved, &asleep));
+        let (own, debt) = self.returned(&borrowed, signal);
         sys::set_regs(tid, &own).map_err(|e| self.failed("SETREGSET", tid, e))?;
         self.lost = None;
         // No program counter is in the stub any more.
         let wiped = self.process.write(tid, self.stub, &vec![0; self.process.arch().stub_len()]);
-        sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
+        self.let_go(tid, signal, debt).map_err(|e| self.failed("DETACH", tid, e))?;
         wiped
+    }
+
+    /// The registers with which a thread goes on before `signal`, and what it is owed then.
+    fn returned(&self, borrowed: &Borrowed, signal: i32) -> (Regs, Option<Debt>) {
+        let arch = self.process.arch();
+        let saved = borrowed.saved;
+        if !arch.needs_asleep() {
+            return (saved, None);
+        }
+        let debt = borrowed.debt.unwrap_or_default();
+        // Without SA_RESTART some calls are ended that begin again here: nobody tells us with which flags a handler was set.
+        let ended = |asleep| arch.interrupted(&saved, asleep, true);
+        let interrupted = debt.interrupted.or_else(|| borrowed.asleep.as_ref().map(ended)).unwrap_or(saved);
+        if signal != 0 && task::catches(self.process.pid, borrowed.tid, signal) {
+            return (interrupted, None);
+        }
+        let own = match &borrowed.asleep {
+            Some(asleep) if debt.anew.is_none() => arch.resumed(&saved, asleep),
+            _ => saved,
+        };
+        let debt = Debt { interrupted: Some(interrupted).filter(|regs| *regs != own), anew: debt.anew };
+        (own, Some(debt).filter(|debt| debt.interrupted.is_some() || debt.anew.is_some()))
     }
 
     /// The thread we hold, or a fresh one with its stub written.
@@ -419,6 +472,8 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let mut traced = None;
+        self.signals = false;
+        self.look_after();
         for choice in [Choice::Best, Choice::Any] {
             for tid in candidates(pid, choice)? {
                 let borrowed = match self.try_borrow(tid, choice) {
@@ -431,9 +486,12 @@ impl<'a> Remote<'a> {
                     Err(e) => return Err(e),
                 };
                 let Some(borrowed) = borrowed else { continue };
-                let stub =
-                    arch.stub_at(&borrowed.saved, self.stub).ok_or(Error::Unsupported { machine: arch.name() })?;
+                self.stub = borrowed.stub;
                 self.borrowed = Some(borrowed);
+                let Some(stub) = arch.stub_at(&borrowed.saved, self.stub) else {
+                    self.give_back(0)?;
+                    return Err(Error::Unsupported { machine: arch.name() });
+                };
                 if let Err(e) = self.process.write(tid, self.stub, &stub.bytes) {
                     // Nobody is sent into a stub that is not there.
                     let _ = self.give_back(0);
@@ -451,8 +509,12 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let Ok(status) = task::Status::read(pid, tid) else { return Ok(None) };
-        let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
-        match sys::seize(tid, sys::TRACE_SYSGOOD) {
+        let own = self.going.iter().position(|going| *going == tid);
+        let seized = match own.map(|index| self.going.swap_remove(index)) {
+            Some(_) => Ok(()),
+            None => sys::seize(tid, sys::TRACE_SYSGOOD),
+        };
+        match seized {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
             Err(e) => {
@@ -467,6 +529,8 @@ impl<'a> Remote<'a> {
             }
         }
         let deadline = Instant::now() + self.max_stop;
+        // Now that no signal is taken without our knowledge: a thread that sleeps here has left its call by us or not at all.
+        let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
         sys::interrupt(tid).map_err(|e| self.failed("INTERRUPT", tid, e))?;
         let signal = match self.report(tid, deadline) {
             Ok(Wait::Signal(signal)) => signal,
@@ -477,30 +541,52 @@ impl<'a> Remote<'a> {
                 return Err(e);
             }
         };
-        let saved = match look_and_cure(arch, tid) {
-            Ok((saved, _)) => saved,
+        let looked = match look_and_cure(self.process, tid, signal) {
+            Ok(looked) => looked,
             Err((_, e)) if e.kind() == std::io::ErrorKind::InvalidData => return Err(Error::Not64Bit { pid }),
             Err((request, e)) => return Err(self.failed(request, tid, e)),
         };
-        if signal == 0 && self.is_fit(tid, &saved, asleep.as_ref(), choice) {
+        let saved = looked.regs;
+        let place = self.places.iter().copied().find(|at| arch.stub_at(&saved, *at).is_some());
+        if let Some(stub) = place.filter(|_| signal == 0 && self.is_fit(tid, &saved, asleep.as_ref(), choice)) {
             // Once more: a filter may have been set until the thread stopped.
             let seccomp = task::Status::read(pid, tid).map_or(SECCOMP_FILTER, |s| s.seccomp);
-            return Ok(Some(Borrowed { tid, saved, asleep, seccomp, deadline, stop: StopKind::Signal(0) }));
+            let (debt, stop) = (looked.debt, StopKind::Signal(0));
+            return Ok(Some(Borrowed { tid, saved, debt, stub, asleep, seccomp, deadline, stop }));
         }
-        sys::detach(tid, signal).map_err(|e| self.failed("DETACH", tid, e))?;
+        self.let_go(tid, signal, looked.debt).map_err(|e| self.failed("DETACH", tid, e))?;
+        self.signals |= signal != 0;
         Ok(None)
     }
 
+    /// Lets a stopped thread go.
+    fn let_go(&mut self, tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<()> {
+        let going = going::let_go(tid, signal, debt)?;
+        self.going.extend(going::see_off(self.process, going, Instant::now() + STRAGGLER));
+        Ok(())
+    }
+
+    /// Looks after the threads that went on traced: a signal stops who is traced.
+    fn look_after(&mut self) {
+        for tid in std::mem::take(&mut self.going) {
+            match sys::wait(tid) {
+                Ok(None) => self.going.push(tid),
+                Ok(Some(_)) => self.let_slip(tid),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// A thread was told to stop and we do not know whether it has: if so, it is cured and goes on.
-    fn let_slip(&self, tid: i32) {
+    fn let_slip(&mut self, tid: i32) {
         let signal = match next_report(self.process.pid, tid, Instant::now() + STRAGGLER) {
             Ok(Some(Wait::Signal(signal))) => signal,
             Ok(Some(Wait::Ended) | None) | Err(_) => return,
             Ok(Some(_)) => 0,
         };
         // Whatever fails here fails because the thread has ended.
-        let _ = look_and_cure(self.process.arch(), tid);
-        let _ = sys::detach(tid, signal);
+        let debt = look_and_cure(self.process, tid, signal).ok().and_then(|looked| looked.debt);
+        let _ = self.let_go(tid, signal, debt);
     }
 
     fn is_fit(&self, tid: i32, saved: &Regs, asleep: Option<&Asleep>, choice: Choice) -> bool {
@@ -517,7 +603,7 @@ impl<'a> Remote<'a> {
             return choice == Choice::Any || !has_timeout;
         }
         choice == Choice::Any
-            && !arch.calls_lose_registers()
+            && !loses_registers(arch, tid)
             && self.in_restartable_sequence(tid, arch.pc(saved)) == Some(false)
     }
 
@@ -570,6 +656,13 @@ impl<'a> Remote<'a> {
             _ => Err(refused(verdict)),
         }
     }
+}
+
+/// Whether a call would lose registers of a stopped thread that was in none; yes where that cannot be seen.
+fn loses_registers(arch: &dyn Arch, tid: i32) -> bool {
+    let loses =
+        |(at, used): &(SetWord, Mark)| sys::set_word(tid, *at).map_or(true, |word| word.is_some_and(|w| used.is(w)));
+    arch.lost_by_calls().iter().any(loses)
 }
 
 /// Which threads are good enough.

@@ -6,6 +6,7 @@
 //! it still traces, stopped or not, which is the last line of every error path here: nothing can be left stopped.
 
 use super::error::{BusyThread, Error};
+use super::going::{self, Debt};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
 use super::reader::Reader;
@@ -56,8 +57,10 @@ pub struct Timings {
 pub(super) struct Held {
     pub tid: i32,
     pub regs: Regs,
+    pub thread_pointer: Option<u64>,
     /// A signal that was about to be delivered, 0 for none; it is delivered when the thread is let go.
     signal: i32,
+    debt: Option<Debt>,
 }
 
 /// Proof that every thread of the process is stopped and none is inside the code that was asked about. It exists
@@ -88,9 +91,9 @@ impl Quiet<'_> {
         &self.stack_tops
     }
 
-    /// The threads that are held, with their registers.
-    pub fn threads(&self) -> impl Iterator<Item = (i32, &Regs)> {
-        self.held.iter().map(|h| (h.tid, &h.regs))
+    /// The threads that are held, with their registers and thread pointers.
+    pub fn threads(&self) -> impl Iterator<Item = (i32, &Regs, Option<u64>)> {
+        self.held.iter().map(|h| (h.tid, &h.regs, h.thread_pointer))
     }
 
     /// Reads much memory at once, through a thread that is held.
@@ -180,21 +183,66 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
     }
 }
 
-/// The registers of a thread that has just stopped on our account, and whether the EINTR that this would have caused had
-/// to be cured, which is done at once. Each request is made once more if it fails: nobody else can cure the thread.
-pub(super) fn look_and_cure(arch: &dyn Arch, tid: i32) -> Result<(Regs, bool), (&'static str, io::Error)> {
+/// A thread as it stands in its stop.
+pub(super) struct Looked {
+    pub regs: Regs,
+    pub thread_pointer: Option<u64>,
+    /// Whether its call would have failed with EINTR because of us.
+    pub cured: bool,
+    pub debt: Option<Debt>,
+}
+
+/// The registers of a thread that has just stopped on our account, before `signal` unless that is 0, and whether the EINTR that this
+/// would have caused had to be cured, which is done at once. Each request is made once more if it fails: nobody else can cure
+/// the thread.
+pub(super) fn look_and_cure(process: &Process, tid: i32, signal: i32) -> Result<Looked, (&'static str, io::Error)> {
+    let arch = process.arch();
     let get = || sys::get_regs(tid, arch.regs_len());
     let mut regs = get().or_else(|_| get()).map_err(|e| ("GETREGSET", e))?;
-    let cured = arch.cure_eintr(&mut regs);
-    let begins_anew = arch.in_restart_block(&regs) && !super::seccomp::allows_resuming(arch, tid, &regs);
-    if begins_anew {
-        arch.begin_anew(&mut regs);
-    }
-    if cured || begins_anew {
+    let (cured, debt) =
+        if arch.needs_asleep() { owe(process, tid, signal, &mut regs) } else { (cure(arch, tid, &mut regs), None) };
+    if cured.changed {
         let set = || sys::set_regs(tid, &regs);
         set().or_else(|_| set()).map_err(|e| ("SETREGSET", e))?;
     }
-    Ok((regs, cured))
+    process.learn_signature(tid).map_err(|e| ("GETREGSET", e))?;
+    let thread_pointer = match arch.thread_pointer_in() {
+        Some(at) => sys::set_word(tid, at).map_err(|e| ("GETREGSET", e))?,
+        None => arch.thread_pointer(&regs),
+    };
+    Ok(Looked { regs, thread_pointer, cured: cured.eintr, debt })
+}
+
+/// What was done to a thread's registers.
+struct Cured {
+    eintr: bool,
+    changed: bool,
+}
+
+/// Where the kernel decides about the call when the thread goes on.
+fn cure(arch: &dyn Arch, tid: i32, regs: &mut Regs) -> Cured {
+    let eintr = arch.cure_eintr(regs);
+    let begins_anew = arch.in_restart_block(regs) && !super::seccomp::allows_resuming(arch, tid, regs);
+    if begins_anew {
+        arch.begin_anew(regs);
+    }
+    Cured { eintr, changed: eintr || begins_anew }
+}
+
+/// Where it has decided already.
+fn owe(process: &Process, tid: i32, signal: i32, regs: &mut Regs) -> (Cured, Option<Debt>) {
+    let arch = process.arch();
+    let found = *regs;
+    // A handler ends the call.
+    let ends = || signal != 0 && task::catches(process.pid, tid, signal);
+    let call = arch.may_be_cured(&found).filter(|_| !ends()).and_then(|n| going::call_of(process, tid, &found, n));
+    if call.is_some_and(|call| arch.cure_eintr_of(regs, &call)) {
+        let debt = Debt { interrupted: Some(found), anew: None };
+        return (Cured { eintr: true, changed: true }, Some(debt));
+    }
+    let resumable = going::resumable(process, &found);
+    let anew = resumable.filter(|_| !super::seccomp::allows_resuming(arch, tid, &found));
+    (Cured { eintr: false, changed: false }, anew.map(|_| Debt { interrupted: None, anew }))
 }
 
 impl Process {
@@ -345,6 +393,8 @@ struct Crowd<'a> {
     runners_began: Instant,
     /// Children of a fork during the stop.
     children: Vec<i32>,
+    /// Threads that were let go and are to be seen off.
+    going: Vec<(i32, Debt)>,
     timings: Timings,
     /// Ends us when all this is not let go of in time; outlives the letting go.
     _end: Option<DeadMan>,
@@ -377,6 +427,7 @@ impl<'a> Crowd<'a> {
             runners_from: 0,
             runners_began: now,
             children: Vec::new(),
+            going: Vec::new(),
             timings: Timings::default(),
             _end: end_us_after(limit),
         }
@@ -537,12 +588,14 @@ impl<'a> Crowd<'a> {
 
     /// Reads a stopped thread's registers and, at once, undoes the EINTR that our stop may have caused.
     fn look(&mut self, tid: i32, signal: i32) -> Result<(), Error> {
-        let looked = look_and_cure(self.process.arch(), tid);
-        let regs = looked.as_ref().map_or(Regs::zeroed(0), |(regs, _)| *regs);
-        self.held.push(Held { tid, regs, signal });
+        let looked = look_and_cure(self.process, tid, signal);
+        self.held.push(match &looked {
+            Ok(l) => Held { tid, regs: l.regs, thread_pointer: l.thread_pointer, signal, debt: l.debt },
+            Err(_) => Held { tid, regs: Regs::zeroed(0), thread_pointer: None, signal, debt: None },
+        });
         match looked {
-            Ok((_, cured)) => {
-                self.timings.cured += usize::from(cured);
+            Ok(looked) => {
+                self.timings.cured += usize::from(looked.cured);
                 Ok(())
             }
             Err((_, e)) if e.kind() == io::ErrorKind::InvalidData => Err(Error::Not64Bit { pid: self.process.pid }),
@@ -592,7 +645,7 @@ impl<'a> Crowd<'a> {
     /// The thread pointers of the threads held from the given one on, without the first thread's.
     fn stack_tops(&self, from: usize) -> impl Iterator<Item = u64> {
         let others = self.held.iter().skip(from).filter(|h| h.tid != self.process.pid);
-        others.filter_map(|h| self.process.arch().thread_pointer(&h.regs))
+        others.filter_map(|h| h.thread_pointer)
     }
 
     /// Everything has stopped: counts, and looks at the threads that ran.
@@ -662,7 +715,7 @@ impl<'a> Crowd<'a> {
         loop {
             while !busy.is_empty() {
                 let hot = |b: &BusyThread| {
-                    let at = self.held.iter().position(|h| h.tid == b.tid && h.signal == 0);
+                    let at = self.held.iter().position(|h| h.tid == b.tid && h.signal == 0 && h.debt.is_none());
                     at.is_some_and(|i| i >= self.runners_from)
                 };
                 if Instant::now() >= until || !busy.iter().all(hot) {
@@ -712,21 +765,32 @@ impl<'a> Crowd<'a> {
         self.timings.runners = self.held.len().saturating_sub(self.runners_from);
         self.release_all();
         self.timings.hold = self.began.elapsed();
-        // Only now: among ordinary threads again we may have to wait for a processor.
-        sys::hurry(false);
+        self.see_off();
         self.timings
     }
 
     fn cure_and_let_go(&mut self, tid: i32, signal: i32) {
         let _ = self.look(tid, signal);
         while let Some(held) = self.held.pop() {
-            let _ = sys::detach(held.tid, held.signal);
+            self.let_one_go(held);
         }
+    }
+
+    /// Failure means that it was killed meanwhile.
+    fn let_one_go(&mut self, held: Held) {
+        self.going.extend(going::let_go(held.tid, held.signal, held.debt).ok().flatten());
+    }
+
+    fn see_off(&mut self) {
+        // Those that go on traced do so for a moment only: we end.
+        let _ = going::see_off(self.process, std::mem::take(&mut self.going), Instant::now() + STRAGGLERS);
+        // Only now: among ordinary threads again we may have to wait for a processor.
+        sys::hurry(false);
     }
 
     fn release(&mut self) {
         self.release_all();
-        sys::hurry(false);
+        self.see_off();
     }
 
     fn release_all(&mut self) {
@@ -735,8 +799,7 @@ impl<'a> Crowd<'a> {
         let others = self.held.len() as u64 + self.ignored < known.len() as u64;
         let had_runners = self.held.len() > self.runners_from;
         while let Some(held) = self.held.pop() {
-            // Failure means that it was killed meanwhile.
-            let _ = sys::detach(held.tid, held.signal);
+            self.let_one_go(held);
             if had_runners && self.held.len() == self.runners_from {
                 self.timings.gap = self.runners_began.elapsed();
             }

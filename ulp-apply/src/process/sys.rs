@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use ulp_arch::Regs;
+use ulp_arch::{Regs, SetWord};
 
 const SETREGSET: i64 = 0x4205;
 const GETREGSET: i64 = 0x4204;
@@ -133,9 +133,9 @@ pub fn cont(tid: i32, signal: i32) -> io::Result<()> {
     ptrace(CONT, tid, 0, signal as usize).map(drop)
 }
 
-/// Lets a stopped thread go on to the next system call stop.
-pub fn cont_to_syscall(tid: i32) -> io::Result<()> {
-    ptrace(SYSCALL, tid, 0, 0).map(drop)
+/// Lets a stopped thread go on to the next system call stop, delivering a signal unless it is 0.
+pub fn cont_to_syscall(tid: i32, signal: i32) -> io::Result<()> {
+    ptrace(SYSCALL, tid, 0, signal as usize).map(drop)
 }
 
 /// Lets a stopped thread go, delivering a signal unless it is 0. A group-stop it was in holds on.
@@ -169,6 +169,34 @@ pub fn set_regs(tid: i32, regs: &Regs) -> io::Result<()> {
     let len = regs.len.min(words.len()) * 8;
     let mut iov = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: len };
     ptrace(SETREGSET, tid, NT_PRSTATUS, (&raw mut iov) as usize).map(drop)
+}
+
+/// A word of another register set of a stopped thread; `None` where the processor, or the kernel, has no such set.
+pub fn set_word(tid: i32, at: SetWord) -> io::Result<Option<u64>> {
+    let mut words = [0u64; 4];
+    let len = (8 * (at.word + 1)).min(size_of_val(&words));
+    let mut iov = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: len };
+    match ptrace(GETREGSET, tid, at.set as usize, (&raw mut iov) as usize) {
+        Ok(_) if iov.iov_len == len => Ok(words.get(at.word).copied()),
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENODEV)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The register set `set` of a stopped thread, which is a number of 32 bits.
+pub fn set_number(tid: i32, set: u32) -> io::Result<i32> {
+    let mut number = 0i32;
+    let mut iov = libc::iovec { iov_base: (&raw mut number).cast(), iov_len: size_of_val(&number) };
+    ptrace(GETREGSET, tid, set as usize, (&raw mut iov) as usize)?;
+    Ok(number)
+}
+
+/// Sets it.
+pub fn change_set_number(tid: i32, set: u32, number: i32) -> io::Result<()> {
+    let mut number = number;
+    let mut iov = libc::iovec { iov_base: (&raw mut number).cast(), iov_len: size_of_val(&number) };
+    ptrace(SETREGSET, tid, set as usize, (&raw mut iov) as usize).map(drop)
 }
 
 /// Writes one word into the memory of a stopped thread, also where its mapping is read-only.

@@ -8,7 +8,7 @@ use super::module::Module;
 use super::unwind::ExtraTable;
 use gimli::{
     BaseAddresses, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry, LittleEndian,
-    UnwindSection,
+    UnwindSection, Vendor,
 };
 use object::{Object as _, ObjectSection as _};
 use ulp_arch::{LinkAddr, RemoteAddr};
@@ -38,6 +38,8 @@ enum Search {
 #[derive(Debug)]
 pub(super) struct Table {
     pub kind: Kind,
+    /// Whose rules it may have beside those of all.
+    vendor: Vendor,
     text: (u64, u64),
     /// Where the table lies, as its own relative addresses count.
     at: u64,
@@ -65,6 +67,7 @@ impl Table {
         let bytes = process.read_vec(RemoteAddr(at), usize::try_from(len.min(MAX_TABLE)).ok()?).ok()?;
         let table = Self {
             kind: Kind::EhFrame,
+            vendor: vendor(process),
             text: (module.range.0.0, module.range.1.0),
             at,
             bytes,
@@ -85,6 +88,7 @@ impl Table {
         let bytes = process.read_vec(at, usize::try_from(len.min(MAX_TABLE)).unwrap_or(0))?;
         let table = Self {
             kind: Kind::EhFrame,
+            vendor: vendor(process),
             text: (extra.text.0.0, extra.text.1.0),
             at: at.0,
             witnesses: vec![(at, bytes.iter().copied().take(64).collect())],
@@ -113,7 +117,8 @@ impl Table {
                 };
                 let text = (module.range.0.0, module.range.1.0);
                 let search = Search::Index(Vec::new());
-                let table = Self { kind, text, at, bytes, search, bias, witnesses: witnesses(module) };
+                let vendor = vendor(process);
+                let table = Self { kind, vendor, text, at, bytes, search, bias, witnesses: witnesses(module) };
                 // Functions that the linker left out have entries too, with an address that is none.
                 let search =
                     table.index(|start| start != 0 && module.executes(RemoteAddr(start.wrapping_add(table.bias))));
@@ -153,11 +158,15 @@ impl Table {
     }
 
     pub fn eh_frame(&self) -> EhFrame<Bytes<'_>> {
-        EhFrame::new(&self.bytes, LittleEndian)
+        let mut section = EhFrame::new(&self.bytes, LittleEndian);
+        section.set_vendor(self.vendor);
+        section
     }
 
     pub fn debug_frame(&self) -> DebugFrame<Bytes<'_>> {
-        DebugFrame::new(&self.bytes, LittleEndian)
+        let mut section = DebugFrame::new(&self.bytes, LittleEndian);
+        section.set_vendor(self.vendor);
+        section
     }
 
     /// Whether it has an entry for the code at `pc`.
@@ -205,6 +214,11 @@ impl Table {
         index.retain(|(start, _, _)| alone(*start));
         Search::Index(index)
     }
+}
+
+/// Only those who sign return addresses have a rule of their own: it says that this one is signed.
+fn vendor(process: &Process) -> Vendor {
+    if process.arch().signature_in().is_some() { Vendor::AArch64 } else { Vendor::Default }
 }
 
 fn witnesses(module: &Module) -> Vec<(RemoteAddr, Vec<u8>)> {

@@ -217,6 +217,14 @@ pub fn living(pid: i32) -> Result<i32, Error> {
     through_any(pid, Ok)
 }
 
+/// Whether the process has a handler for a signal; yes where that cannot be seen.
+pub fn catches(pid: i32, tid: i32, signal: i32) -> bool {
+    let Ok(status) = read_file(pid, tid, "status") else { return true };
+    let caught = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigCgt:")?.trim(), 16).ok());
+    let bit = u32::try_from(signal).ok().and_then(|s| s.checked_sub(1));
+    caught.zip(bit).is_none_or(|(caught, bit)| caught.checked_shr(bit).is_none_or(|rest| rest & 1 == 1))
+}
+
 /// Whether a thread has ended, is ending, or is bound to because a SIGKILL waits for it, as for each thread of a process that
 /// was killed or calls exit_group. None of these ever comes back. What cannot be read says nothing.
 pub fn doomed(pid: i32, tid: i32) -> bool {

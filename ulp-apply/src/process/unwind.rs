@@ -211,10 +211,12 @@ impl<'a> Walk<'a> {
         for (dwarf, slot) in (0..).zip(&mut next) {
             let Some(offset) = arch.saved_by_signal(dwarf) else { continue };
             let at = mark.checked_add_signed(offset)?;
-            if dwarf == arch.dwarf_ra() { &mut self.chain.returns } else { &mut self.chain.saved }.push(at);
+            self.chain.saved.push(at);
             *slot = Some(self.process.read_u64(RemoteAddr(at)).ok()?);
         }
-        self.pc = next.get(usize::from(arch.dwarf_ra())).copied().flatten()?;
+        let pc_at = mark.checked_add_signed(arch.interrupted_at()?)?;
+        self.chain.returns.push(pc_at);
+        self.pc = self.process.read_u64(RemoteAddr(pc_at)).ok()?;
         self.regs = next;
         self.exact = true;
         let sp = self.get(Register(arch.dwarf_sp()))?;
@@ -244,9 +246,17 @@ impl<'a> Walk<'a> {
         let old_sp = self.get(sp)?;
         // A trampoline that is not known: where its stack goes on is not known either.
         self.chain.changed_stack |= signal_frame;
+        // Nor, where the return address column is a register like others, where the program counter was.
+        if signal_frame && arch.returns_by_register() {
+            return None;
+        }
+        // Only a function that has called nothing yet may come back to where a register says: a call would have changed it.
+        let by_register = self.exact && arch.returns_by_register();
+        let in_register = by_register && matches!(row.register(ra), None | Some(RegisterRule::SameValue));
         if !signal_frame {
             // A frame lies above its stack pointer, or it is none.
-            if cfa < old_sp || cfa == old_sp && row.register(ra) != Some(RegisterRule::Undefined) {
+            let empty = in_register || row.register(ra) == Some(RegisterRule::Undefined);
+            if cfa < old_sp || cfa == old_sp && !empty {
                 return None;
             }
             let red_zone = if self.exact { arch.red_zone() } else { 0 };
@@ -265,6 +275,9 @@ impl<'a> Walk<'a> {
         for (register, rule) in row.registers() {
             let value = match rule {
                 RegisterRule::Undefined => None,
+                RegisterRule::SameValue if *register == ra && !in_register && arch.returns_by_register() => {
+                    return None;
+                }
                 RegisterRule::SameValue => self.get(*register),
                 RegisterRule::ValOffset(n) => Some(cfa.wrapping_add_signed(*n)),
                 RegisterRule::Register(other) => self.get(*other),
@@ -286,9 +299,15 @@ impl<'a> Walk<'a> {
             }
         }
         // Without a rule for the return address there is no way on, and no proof that this was the end.
-        row.register(ra)?;
-        self.pc = next.get(usize::from(ra.0)).copied().flatten()?;
+        if row.register(ra).is_none() && !in_register {
+            return None;
+        }
+        self.pc = self.process.unsigned().address(next.get(usize::from(ra.0)).copied().flatten()?);
         self.regs = next;
+        if let Some(slot) = self.regs.get_mut(usize::from(ra.0)).filter(|_| arch.returns_by_register()) {
+            // The call that led here put it there; what its caller had in it is not known by it.
+            *slot = None;
+        }
         self.exact = signal_frame;
         Some(Step::Next)
     }
