@@ -340,6 +340,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn detail(&self, _code: &[u8], _at: usize) -> Option<InsnDetail> {
         None
     }
+    /// The length of the instruction at `at` of `code`, when it is one with which assemblers and linkers fill gaps.
+    fn padding(&self, code: &[u8], at: usize) -> Option<usize> {
+        self.detail(code, at).filter(|insn| insn.nop).map(|insn| insn.len)
+    }
     /// How many bytes before the start and behind the end of a relocation's field the linker may rewrite when it finds a
     /// shorter way to the symbol.
     fn relaxed_around(&self, _r_type: u32) -> (usize, usize) {

@@ -397,7 +397,7 @@ impl RelocRow {
                 let word = u32::from_le_bytes(*bytes.first_chunk()?);
                 let value = parts
                     .iter()
-                    .fold(0u64, |value, part| value | u64::from(word >> part.at) % (1 << part.width) << part.low);
+                    .fold(0u64, |value, part| value | (u64::from(word >> part.at) % (1 << part.width)) << part.low);
                 let unused = 64 - self.span()?.end;
                 Some((value << unused) as i64 >> unused)
             }

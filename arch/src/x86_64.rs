@@ -217,6 +217,11 @@ impl Arch for X86_64 {
         Some(InsnDetail { len: insn.len(), nop: insn.mnemonic() == Mnemonic::Nop, branch, pc_relative })
     }
 
+    fn padding(&self, code: &[u8], at: usize) -> Option<usize> {
+        // int3
+        let trap = code.get(at) == Some(&0xcc);
+        if trap { Some(1) } else { self.detail(code, at).filter(|insn| insn.nop).map(|insn| insn.len) }
+    }
     fn relaxed_around(&self, r_type: u32) -> (usize, usize) {
         // psABI B.2, and the linker's TLS optimisations (chapter 11 of "ELF handling for thread-local storage").
         match r_type {

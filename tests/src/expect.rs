@@ -156,6 +156,7 @@ pub fn parse(text: &str, machine: &str) -> Result<Expect> {
     };
     let mut build = None;
     let mut own = Vec::new();
+    let mut other = e.clone();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -166,7 +167,7 @@ pub fn parse(text: &str, machine: &str) -> Result<Expect> {
         match key.trim().split_once(' ').filter(|(name, _)| MACHINES.contains(name)) {
             Some((name, key)) if name == machine => own.push((number, key.trim(), value.trim())),
             // Whoever writes it for another machine has to spell it right all the same.
-            Some((_, key)) => one(&mut e.clone(), &mut None, key.trim(), value.trim())?,
+            Some((_, key)) => one(&mut other, &mut None, key.trim(), value.trim())?,
             None => one(&mut e, &mut build, key.trim(), value.trim())
                 .with_context(|| format!("line {}: {line}", number + 1))?,
         }

@@ -11,6 +11,7 @@ pub mod elf;
 pub mod expect;
 pub mod machine;
 pub mod mutate;
+pub mod prepared;
 pub mod process;
 pub mod survivor;
 pub mod tools;

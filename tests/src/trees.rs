@@ -25,7 +25,7 @@ pub struct Trees {
 }
 
 /// What runs, and what is known of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Production {
     pub dir: PathBuf,
     /// The files that are patched, in the order of the case.
@@ -35,6 +35,22 @@ pub struct Production {
     /// `--debuginfo` files.
     pub debuginfo: Vec<PathBuf>,
     pub program: PathBuf,
+}
+
+impl Production {
+    /// What a case runs, below a directory that holds `production` and `symbols`.
+    pub fn below(work: &Path, expect: &Expect) -> Result<Self> {
+        let dir = work.join("production");
+        let targets: Vec<PathBuf> = expect.target.files.iter().map(|file| dir.join(file)).collect();
+        let kept = |target: &PathBuf| Ok(work.join("symbols").join(target.file_name().context("a target has a name")?));
+        Ok(Self {
+            with_symbols: targets.iter().map(kept).collect::<Result<_>>()?,
+            debuginfo: Vec::new(),
+            program: dir.join(&expect.target.run),
+            targets,
+            dir,
+        })
+    }
 }
 
 impl Trees {
@@ -90,18 +106,10 @@ impl Trees {
             lay_over(&other, &other_build)?;
             self.make(&other_build, &expect.toolchain)?;
         }
-        let mut production = Production {
-            targets: expect.target.files.iter().map(|file| dir.join(file)).collect(),
-            with_symbols: Vec::new(),
-            debuginfo: Vec::new(),
-            program: dir.join(&expect.target.run),
-            dir,
-        };
-        let symbols = self.work.join("symbols");
-        std::fs::create_dir(&symbols)?;
-        for target in &production.targets {
-            let kept = symbols.join(target.file_name().context("a target has a name")?);
-            std::fs::copy(target, &kept).with_context(|| format!("{} was not built", target.display()))?;
+        let mut production = Production::below(&self.work, expect)?;
+        std::fs::create_dir(self.work.join("symbols"))?;
+        for (target, kept) in production.targets.iter().zip(&production.with_symbols) {
+            std::fs::copy(target, kept).with_context(|| format!("{} was not built", target.display()))?;
             if expect.target.strip == Strip::Debuginfo {
                 let debug = kept.with_extension("debug");
                 let name = target.file_name().context("a target has a name")?;
@@ -113,7 +121,6 @@ impl Trees {
             if expect.target.strip != Strip::No {
                 tool(self.machine.equip(Command::new("strip").arg(target))?)?;
             }
-            production.with_symbols.push(kept);
         }
         Ok(production)
     }

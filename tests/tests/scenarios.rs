@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use ulp_tests::case::folders;
 use ulp_tests::ensure_that;
@@ -194,7 +195,7 @@ fn every_refusal_has_a_twin() -> Result<()> {
         let names = table.get(&number).with_context(|| format!("{number} has no case"))?;
         let (mut refused, mut patched) = (false, false);
         for name in names.iter().filter_map(|name| folders.get(name)) {
-            let expect = parse(&std::fs::read_to_string(name.join("expect"))?)?;
+            let expect = parse(&std::fs::read_to_string(name.join("expect"))?, ARCH)?;
             refused |= matches!(expect.build, Build::Refuse { .. }) || expect.or_refuse.is_some();
             // D58's twin stands under D56: a symbol that a library does have.
             patched |= matches!(expect.build, Build::Changed(_)) || number == "D58";
@@ -235,7 +236,7 @@ fn every_refusal_code_is_documented() -> Result<()> {
     let page: &Path = &repository().join("docs/refusals.md");
     let text = std::fs::read_to_string(page)?;
     for (name, folder) in folders("cases")? {
-        let expect = parse(&std::fs::read_to_string(folder.join("expect"))?)?;
+        let expect = parse(&std::fs::read_to_string(folder.join("expect"))?, ARCH)?;
         if let Build::Refuse { code, .. } = &expect.build {
             ensure_that!(text.contains(code.as_str()), "{name} wants {code}, which docs/refusals.md does not have");
         }
@@ -250,7 +251,8 @@ fn every_refusal_code_is_documented() -> Result<()> {
         let row = row.with_context(|| format!("docs/refusals.md has no row for {code}"))?;
         let seen = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default().trim().trim_matches('`');
         if folders.contains(seen) {
-            let expect = parse(&std::fs::read_to_string(repository().join("tests/cases").join(seen).join("expect"))?)?;
+            let expect =
+                parse(&std::fs::read_to_string(repository().join("tests/cases").join(seen).join("expect"))?, ARCH)?;
             let refused = matches!(&expect.build, Build::Refuse { code: wanted, .. } if wanted == code);
             ensure_that!(refused, "{seen} does not expect {code}");
         } else {

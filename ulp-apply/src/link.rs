@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use std::collections::{BTreeMap, BTreeSet};
 use ulp_arch::{Arch, Formula, Letter, LoadBias, Range, RelocRow, RemoteAddr, SeenFrom, SlotKind};
-use ulp_format::{Package, Place, Reference, Section, SectionKind, Source, SymbolKind, Target};
+use ulp_format::{Function, Package, Place, Reference, Section, SectionKind, Source, SymbolKind, Target};
 
 /// A patch larger than this in memory is no patch: what is read back from a process at once has the same bound.
 const LARGEST: u64 = memory::LARGEST;
@@ -83,6 +83,8 @@ pub struct Layout<'p> {
     linkage: BTreeMap<usize, u64>,
     slots: BTreeMap<(usize, Slot), u64>,
     wanted: BTreeSet<(usize, Wanted)>,
+    /// Hops, by the section whose first function they lead to: right in front of it.
+    hops: BTreeMap<usize, u64>,
     /// Where the room for gates begins.
     gates: u64,
 }
@@ -124,6 +126,13 @@ fn unlinkable(message: String) -> Error {
     Error::refused(message, "the package asks for something ulp-apply cannot do safely; rebuild it with this release")
 }
 
+/// Sections of which the first function replaces one whose landing pad has an effect: an entry jump behind it leads to a hop.
+fn layout_hops(arch: &dyn Arch, package: &Package, target: &Target) -> BTreeMap<usize, u64> {
+    let acts = |f: &&Function| ulp_format::hex::decode(&f.old_bytes).is_some_and(|old| arch.pad_acts(&old));
+    let acting = target.functions.iter().filter(acts);
+    acting.filter_map(|f| Some((package.symbol(&f.new_symbol)?.1.place?.section, 0))).collect()
+}
+
 /// Rounds up to a power of two; `None` on overflow.
 fn align(value: u64, to: u64) -> Option<u64> {
     value.checked_add(to.checked_sub(1)?).map(|v| v & !(to - 1))
@@ -149,6 +158,7 @@ impl<'p> Layout<'p> {
             linkage: BTreeMap::new(),
             slots: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            hops: layout_hops(arch, package, target),
             gates: 0,
         };
         let sections = layout.sections_of(target)?;
@@ -290,6 +300,11 @@ impl<'p> Layout<'p> {
                     return Err(unlinkable(format!("section {} has not the bytes it says", section.name)));
                 }
                 at = align(at, section.align).ok_or_else(too_large)?;
+                if let Some(hop) = self.hops.get_mut(index) {
+                    let room = align(self.arch.hop_len() as u64, section.align.max(WORD)).ok_or_else(too_large)?;
+                    *hop = at;
+                    at = at.checked_add(room).ok_or_else(too_large)?;
+                }
                 self.places.insert(*index, at);
                 at = at.checked_add(section.size).ok_or_else(too_large)?;
                 if section.kind == SectionKind::Frames {
@@ -333,6 +348,12 @@ impl<'p> Layout<'p> {
     /// Start (relative to the base) and length of a run.
     pub fn run(&self, run: Run) -> (u64, u64) {
         self.runs[run as usize]
+    }
+
+    /// Where a hop to a symbol of the package stands, relative to the base; `None`: it needs none.
+    pub fn hop(&self, symbol: usize) -> Option<u64> {
+        let place = self.place(symbol).filter(|place| place.offset == 0)?;
+        self.hops.get(&place.section).copied()
     }
 
     /// Where the room for gates begins, relative to the base.

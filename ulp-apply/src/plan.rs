@@ -515,9 +515,10 @@ impl<'s> Verified<'s> {
     fn finish(&self, mut record: Record, mut linked: Vec<Linked<'_>>, room: u64, generation: u64) -> Result<Plan> {
         let arch = self.snapshot.process.arch();
         let mut loads = Vec::new();
-        for (l, target) in linked.iter().zip(&mut record.targets) {
+        for (l, target) in linked.iter_mut().zip(&mut record.targets) {
             for (f, kept) in l.m.target.functions.iter().zip(&mut target.functions) {
                 kept.new = self.new_code(l, f)?;
+                kept.new = self.behind_pad(l, f, kept.new)?;
                 kept.jump = jump(arch, f, kept, kept.new)?;
             }
         }
@@ -686,6 +687,23 @@ impl<'s> Verified<'s> {
         let inside = |a: &RemoteAddr| a.0.checked_sub(code.0.0).is_some_and(|n| n < code.1.len() as u64);
         new.filter(inside)
             .ok_or_else(|| Error::refused(format!("{} is not code of the package", symbol.name), DISAGREES))
+    }
+
+    /// Where a jump behind the function's landing pad has to lead in order to reach `new`: where the pad has an effect, to a hop
+    /// that undoes it.
+    fn behind_pad(&self, l: &mut Linked<'_>, f: &Function, new: RemoteAddr) -> Result<RemoteAddr> {
+        let arch = self.snapshot.process.arch();
+        let old = hex::decode(&f.old_bytes).unwrap_or_default();
+        let pad = old.get(..usize::from(f.landing)).unwrap_or_default();
+        if !arch.pad_acts(pad) {
+            return Ok(new);
+        }
+        let symbol = self.file.package.symbol(&f.new_symbol).map(|(index, _)| index);
+        let at = symbol.and_then(|index| l.layout.hop(index)).map(|at| l.image.base.plus(at));
+        let at = at.ok_or_else(|| Error::refused(format!("{} has no room for a hop", f.name), DISAGREES))?;
+        let unbuilt = |e| Error::refused(format!("the hop of {}: {e}", f.name), DISAGREES);
+        l.image.put_code(at, &arch.hop(at, pad, new).map_err(unbuilt)?)?;
+        Ok(at)
     }
 
     /// The plan that uses memory kept by an earlier revert, when the patch would be the very same bytes there.

@@ -132,11 +132,9 @@ fn room(arch: &dyn Arch, linked: &Linked, entry: LinkAddr, size: u64, wanted: u6
     let Some(gap) = limit.0.checked_sub(end.0).and_then(|len| linked.production.bytes(end, len)) else { return size };
     let mut at = 0;
     while at < gap.len() && size + (at as u64) < wanted {
-        match arch.detail(gap, at) {
-            Some(insn) if insn.nop => at += insn.len,
-            // int3
-            _ if gap[at] == 0xcc => at += 1,
-            _ => break,
+        match arch.padding(gap, at) {
+            Some(len) => at += len,
+            None => break,
         }
     }
     size + at as u64

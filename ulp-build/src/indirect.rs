@@ -29,8 +29,9 @@ pub fn through_slots(
     let mut all = diffs.to_vec();
     let mut helped = false;
     for (index, (unit, diff)) in units.iter().zip(&mut all).enumerate() {
-        let changed = || diff.verdicts.values().any(|v| *v != Verdict::Same);
-        if !newly_refers(diff, &missing) && !(apart && diff.fix.is_some() && changed()) {
+        let changed = || diff.fix.is_some() && diff.verdicts.values().any(|v| *v != Verdict::Same);
+        let wanted = newly_refers(diff, &missing) || apart && changed();
+        if !wanted {
             continue;
         }
         let fix = match recompile(index, flags) {

@@ -185,7 +185,7 @@ fn section_flags(links: &[LinkedElf]) -> Result<&'static [&'static str], Stop> {
     let arch = identity::architecture(&link.rebuilt)?;
     let arch = arch.filter(|arch| arch.supported()).ok_or_else(|| {
         let message = format!("{} is for a processor that is not supported yet", link.production.display());
-        Stop::from(Refusal::new(Code::Arch, message, &made_for()))
+        Stop::from(Refusal::new(Code::Arch, message, made_for()))
     })?;
     Ok(arch.section_flags())
 }

@@ -60,7 +60,8 @@ fn names_something(symbol: &Symbol) -> bool {
     let local = symbol.bind == elf::STB_LOCAL;
     let untyped = symbol.kind == elf::STT_NOTYPE && local;
     let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);
-    !bookkeeping && !(local && is_mapping_symbol(&symbol.name))
+    let mapping = local && is_mapping_symbol(&symbol.name);
+    !bookkeeping && !mapping
 }
 
 /// Local symbols with which assemblers say where code and where data begin (AAELF64, "Mapping symbols"): `$x`, `$d.1`.
