@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use ulp_apply::link::{Found, Image, Layout, Run};
-use ulp_arch::{Arch, Flow, Formula, LinkAddr, LoadBias, RemoteAddr, SlotKind};
+use ulp_arch::{Arch, Flow, Formula, LinkAddr, LoadBias, RemoteAddr, SeenFrom, SlotKind};
 use ulp_format::*;
 
 const SOURCE: &str = r#"
@@ -34,7 +34,7 @@ const BASE: u64 = 0x1234_5000;
 const BIAS: u64 = 0x1000_0000;
 const NEAR: u64 = 0x22_4018;
 const FAR: u64 = 0x7f12_3456_7890;
-/// Of the program's thread-local block; `counted` is its first variable.
+/// Where the program's thread-local block begins; `own` is its first variable.
 const BLOCK: i64 = 16;
 
 /// A machine, its tools, and how its compiler is to be called.
@@ -66,8 +66,8 @@ fn source(name: &str) -> Source {
         "near_function" => Source::Local { addr: LinkAddr(NEAR), size: 64 },
         "near_data" => Source::Local { addr: LinkAddr(NEAR + 64), size: 4 },
         "table_entry" => Source::Local { addr: LinkAddr(NEAR + 128), size: 80 },
-        "counted" => Source::TlsLocalExec { offset: BLOCK },
-        "own" => Source::TlsLocalExec { offset: BLOCK + 4 },
+        "own" => Source::TlsLocalExec { offset: BLOCK },
+        "counted" => Source::TlsLocalExec { offset: BLOCK + 4 },
         other => panic!("{other} is undefined"),
     }
 }
@@ -99,10 +99,20 @@ fn package(arch: &dyn Arch, object: &[u8]) -> Package {
             let RelocationFlags::Elf { r_type } = relocation.flags() else { panic!("an ELF relocation") };
             let RelocationTarget::Symbol(symbol) = relocation.target() else { panic!("a symbol") };
             let symbol = file.symbol_by_index(symbol).expect("a symbol");
+            let formula = arch.relocation(r_type.0).expect("a known type").formula;
             // As ulp-build does it, by sections: the symbol's place goes into the addend.
             let mut addend = relocation.addend();
             let name = symbol.name().expect("a name");
             let index = match symbol.section_index().and_then(|s| by_index.get(&s.0)) {
+                // A slot has room for the symbol alone.
+                Some(&(at, _)) if matches!(formula, Formula::Slot(..)) => {
+                    let place = Some(Place { section: at, offset: symbol.address(), size: symbol.size() });
+                    let known = symbols.iter().position(|s| s.name == name);
+                    known.unwrap_or_else(|| {
+                        symbols.push(Symbol { name: name.into(), place, kind: SymbolKind::Untyped });
+                        symbols.len() - 1
+                    })
+                }
                 Some(&(_, index)) => {
                     addend += symbol.address() as i64;
                     index
@@ -116,7 +126,6 @@ fn package(arch: &dyn Arch, object: &[u8]) -> Package {
                     })
                 }
             };
-            assert!(arch.relocation(r_type.0).is_some(), "type {}", r_type.0);
             sections[at].relocations.push(Relocation { offset, r_type: r_type.0, symbol: index, addend });
         }
     }
@@ -155,40 +164,35 @@ fn word(image: &Image, at: u64) -> u64 {
     u64::from_le_bytes(data[from..from + 8].try_into().expect("eight bytes"))
 }
 
-/// Follows what ours made of `far_function` and of slots, and says where it put them.
-fn own_ways(arch: &dyn Arch, package: &Package, image: &Image) -> (Option<u64>, BTreeMap<String, u64>) {
+/// The slot that two instructions of `bytes`, which stand at `start`, lead to: the one of `r`, and the one with the lower part.
+fn slot(arch: &dyn Arch, section: &Section, r: &Relocation, start: u64, bytes: &[u8]) -> u64 {
+    let row = arch.relocation(r.r_type);
+    let other = |l: &&Relocation| l.symbol == r.symbol && l.offset > r.offset && arch.relocation(l.r_type) != row;
+    let lower = section.relocations.iter().find(other).expect("a partner");
+    let page = arch.page_taken(&bytes[r.offset as usize..], LinkAddr(start + r.offset)).expect("a page");
+    let field = arch.relocation(lower.r_type).expect("known").extract(&bytes[lower.offset as usize..]);
+    page.0 + (field.expect("bits") as u64 & 0xfff)
+}
+
+/// Where ours has its linkage table entry for `far_function`.
+fn entry(arch: &dyn Arch, package: &Package, image: &Image) -> u64 {
     let (code_at, code) = image.run(Run::Code);
-    let (mut entry, mut slots) = (None, BTreeMap::new());
+    let mut entry = None;
     for (index, section) in package.sections.iter().enumerate().filter(|(_, s)| s.kind == SectionKind::Code) {
         let start = image.symbols[&index].0;
         let from = (start - code_at.0) as usize;
-        let bytes = &code[from..from + section.size as usize];
-        for r in &section.relocations {
-            let (row, at) = (arch.relocation(r.r_type).expect("known"), r.offset as usize);
-            let name = &package.symbols[r.symbol].name;
-            if row.formula == Formula::PltPcRelative && name == "far_function" {
-                let insns = arch.decode(bytes);
-                let insn = insns.iter().find(|i| i.start == at).expect("an instruction");
-                let (Flow::Call { target, .. } | Flow::Jump { target, .. }) = insn.flow else { panic!("a branch") };
-                let to = start.wrapping_add_signed(target.expect("direct"));
-                assert_eq!(*entry.get_or_insert(to), to, "one entry for all");
-                let plt = &code[(to - code_at.0) as usize..];
-                let slot = arch.linkage_slot(plt, LinkAddr(to)).expect("an entry");
-                assert_eq!(word(image, slot.0), FAR, "the slot of far_function");
-            }
-            if let Formula::Slot(SlotKind::Address, ulp_arch::SeenFrom::PlacePage) = row.formula {
-                let lower = section
-                    .relocations
-                    .iter()
-                    .find(|l| l.symbol == r.symbol && l.offset > r.offset && arch.relocation(l.r_type) != Some(row));
-                let lower = lower.expect("a partner");
-                let page = arch.page_taken(&bytes[at..], LinkAddr(start + r.offset)).expect("a page");
-                let field = arch.relocation(lower.r_type).expect("known").extract(&bytes[lower.offset as usize..]);
-                slots.insert(name.clone(), page.0 + (field.expect("bits") as u64 & 0xfff));
-            }
+        let insns = arch.decode(&code[from..from + section.size as usize]);
+        for r in section.relocations.iter().filter(|r| package.symbols[r.symbol].name == "far_function") {
+            let insn = insns.iter().find(|i| i.start as u64 == r.offset).expect("an instruction");
+            let (Flow::Call { target, .. } | Flow::Jump { target, .. }) = insn.flow else { panic!("a branch") };
+            let to = start.wrapping_add_signed(target.expect("direct"));
+            assert_eq!(*entry.get_or_insert(to), to, "one entry for all");
         }
     }
-    (entry, slots)
+    let entry = entry.expect("far_function is called");
+    let slot = arch.linkage_slot(&code[(entry - code_at.0) as usize..], LinkAddr(entry)).expect("an entry");
+    assert_eq!(word(image, slot.0), FAR, "the slot of far_function");
+    entry
 }
 
 #[test]
@@ -223,20 +227,16 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             continue;
         }
         let image = linked.unwrap_or_else(|e| panic!("{what}: {e}"));
-        let (entry, slots) = own_ways(arch, &package, &image);
-        assert!(entry.is_some() && slots.contains_key("far_data"), "{what}: {slots:x?}");
-        assert_eq!(word(&image, slots["far_data"]), FAR + 0x1000, "{what}");
+        let entry = entry(arch, &package, &image);
 
-        // ld puts every section where it is in the image, and its table of slots where ours are: behind one reserved word.
+        // ld puts every section where it is in the image; its table of slots lies behind.
         let mut script = String::from("SECTIONS {\n");
         for (index, section) in package.sections.iter().enumerate() {
             let at = image.symbols[&index].0;
             writeln!(script, " {0} {at:#x} : {{ a.o({0}) }}", section.name).expect("written");
         }
-        let lowest = slots.values().min().expect("a slot");
-        writeln!(script, " .got {:#x} : {{ *(.got) }}\n .tbss 0x10000000 : {{ *(.tdata .tbss) }}\n .got.plt 0x20000000 : {{ *(.got.plt) }}", lowest - 8)
-            .expect("written");
-        script += " /DISCARD/ : { *(.eh_frame .comment .note*) }\n}\n";
+        script += " .got 0x12380000 : { *(.got) }\n .got.plt 0x12390000 : { *(.got.plt) }\n";
+        script += " .tbss 0x10000000 : { *(.tdata .tbss) }\n /DISCARD/ : { *(.eh_frame .comment .note*) }\n}\n";
         std::fs::write(dir.join("script"), script).expect("written");
         std::fs::write(
             dir.join("t.s"),
@@ -244,10 +244,8 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         )
         .expect("written");
         run(&format!("{}-linux-gnu-as", arch.name()), &["t.s", "-o", "t.o"], dir).expect("as");
-        let mut defined = vec![
-            format!("--defsym=far_function={:#x}", entry.expect("an entry")),
-            format!("--defsym=far_data={:#x}", FAR + 0x1000),
-        ];
+        let mut defined =
+            vec![format!("--defsym=far_function={entry:#x}"), format!("--defsym=far_data={:#x}", FAR + 0x1000)];
         for (name, at) in [("near_function", NEAR), ("near_data", NEAR + 64), ("table_entry", NEAR + 128)] {
             defined.push(format!("--defsym={name}={:#x}", BIAS + at));
         }
@@ -269,7 +267,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         run(&ld, &arguments, dir).expect("ld");
         let linked = std::fs::read(dir.join("linked")).expect("linked");
         let theirs = object::File::parse(&*linked).expect("an ELF file");
-        let mut compared = 0;
+        let (mut compared, mut slots) = (0, 0);
         for (index, section) in package.sections.iter().enumerate().filter(|(_, s)| s.kind != SectionKind::ZeroData) {
             let at = image.symbols[&index].0;
             let run = Run::ALL
@@ -282,12 +280,41 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             let their = theirs.section_by_name(&section.name).expect("the section");
             assert_eq!(their.address(), at, "{what}: {}", section.name);
             let their = their.data().expect("data");
-            let differs = (0..ours.len()).find(|i| ours[*i] != their[*i]);
+            let mut theirs_own = vec![0u8; ours.len()];
+            for r in &section.relocations {
+                let row = arch.relocation(r.r_type).expect("known");
+                let Formula::Slot(kind, seen) = row.formula else { continue };
+                // Their slots stand elsewhere, with the same in them; what a slot would tell them of a program's own
+                // thread-local storage, they put into the instructions.
+                let relaxed = kind == SlotKind::ThreadOffset;
+                let mask = if relaxed { vec![0xff; 4] } else { row.mask() };
+                let field = theirs_own.iter_mut().skip(r.offset as usize).zip(mask);
+                field.for_each(|(byte, bits)| *byte |= bits);
+                if seen == SeenFrom::PlacePage && relaxed {
+                    let parts = section.relocations.iter().filter(|p| p.symbol == r.symbol);
+                    let parts = parts.filter_map(|p| arch.immediate_part(p.r_type, &their[p.offset as usize..]));
+                    let offset = parts.fold(0, |all, part| all | part);
+                    assert_eq!(
+                        word(&image, slot(arch, section, r, at, ours)),
+                        offset as u64,
+                        "{what}: {}",
+                        section.name
+                    );
+                } else if seen == SeenFrom::PlacePage {
+                    let (a, b) = (slot(arch, section, r, at, ours), slot(arch, section, r, at, their));
+                    let table = theirs.section_by_name(".got").expect("a table");
+                    let from = (b - table.address()) as usize;
+                    let there = &table.data().expect("data")[from..from + 8];
+                    assert_eq!(word(&image, a).to_le_bytes(), there, "{what}: a slot in {}", section.name);
+                    slots += 1;
+                }
+            }
+            let differs = (0..ours.len()).find(|i| (ours[*i] ^ their[*i]) & !theirs_own[*i] != 0);
             assert_eq!(differs, None, "{what}: {} differs\n{ours:02x?}\n{their:02x?}", section.name);
             compared += section.relocations.len();
         }
-        println!("{what}: {compared} relocations, {} slots", slots.len());
-        assert!(compared > 40, "{what}: {compared} relocations");
+        println!("{what}: {compared} relocations, {slots} slots");
+        assert!(compared > 40 && slots > 0, "{what}: {compared} relocations, {slots} slots");
         tried += 1;
     }
     println!("{tried} ways to compile");
