@@ -164,9 +164,14 @@ fn word(image: &Image, at: u64) -> u64 {
     u64::from_le_bytes(data[from..from + 8].try_into().expect("eight bytes"))
 }
 
-/// The slot that two instructions of `bytes`, which stand at `start`, lead to: the one of `r`, and the one with the lower part.
+/// The slot that the instruction of `r` leads to, in `bytes`, which stand at `start`; perhaps with another one, which has the
+/// lower part.
 fn slot(arch: &dyn Arch, section: &Section, r: &Relocation, start: u64, bytes: &[u8]) -> u64 {
     let row = arch.relocation(r.r_type);
+    if let Some((row, Formula::Slot(_, SeenFrom::Place))) = row.map(|row| (row, row.formula)) {
+        let distance = row.extract(&bytes[r.offset as usize..]).expect("bits");
+        return (start + r.offset).wrapping_add_signed(distance);
+    }
     let other = |l: &&Relocation| l.symbol == r.symbol && l.offset > r.offset && arch.relocation(l.r_type) != row;
     let lower = section.relocations.iter().find(other).expect("a partner");
     let page = arch.page_taken(&bytes[r.offset as usize..], LinkAddr(start + r.offset)).expect("a page");
@@ -220,8 +225,8 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             found.addresses.insert(demand.symbol, RemoteAddr(far));
         }
         let linked = layout.link(RemoteAddr(BASE), LoadBias(BIAS), &found);
-        if options.contains(&"-fno-pie") || options.contains(&"-mcmodel=tiny") {
-            // Library data that are reached without a slot, and everything within 1 MiB.
+        if options.contains(&"-fno-pie") {
+            // Library data that are reached without a slot.
             assert!(linked.is_err(), "{what}: far_data is out of reach");
             tried += 1;
             continue;
@@ -300,7 +305,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
                         "{what}: {}",
                         section.name
                     );
-                } else if seen == SeenFrom::PlacePage {
+                } else if matches!(seen, SeenFrom::PlacePage | SeenFrom::Place) {
                     let (a, b) = (slot(arch, section, r, at, ours), slot(arch, section, r, at, their));
                     let table = theirs.section_by_name(".got").expect("a table");
                     let from = (b - table.address()) as usize;
@@ -314,7 +319,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             compared += section.relocations.len();
         }
         println!("{what}: {compared} relocations, {slots} slots");
-        assert!(compared > 30 && slots > 0, "{what}: {compared} relocations, {slots} slots");
+        assert!(compared > 20 && slots > 0, "{what}: {compared} relocations, {slots} slots");
         tried += 1;
     }
     println!("{tried} ways to compile");

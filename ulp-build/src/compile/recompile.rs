@@ -41,6 +41,15 @@ pub fn recompile(
         }
         run(compiler, &arguments, extra_env, place, &unit.source)?;
     }
+    let input = unit.assembler.input.as_deref().filter(|_| unit.compiler.is_none());
+    if let Some(input) = input.filter(|input| !place.real(input).exists()) {
+        bail!(
+            "{} was assembled from {}, and what made that was not seen\n  a compiler that does not stand where it was \
+             configured to (an unpacked tool chain) finds its own programs first; install it, or use another one",
+            unit.source.display(),
+            input.display()
+        );
+    }
     let made = unit.compiler.is_some().then_some(assembly.as_path());
     let arguments = assembler_arguments(&unit.assembler, made, &object);
     run(&unit.assembler, &arguments, extra_env, place, &unit.source)?;
