@@ -359,7 +359,7 @@ fn a_hot_thread_is_found() {
     let process = target.open();
     let check = target.check(&process, &["hot"]);
     // A hot thread is let out of the function while there is time, which takes some tens of milliseconds here.
-    let too_short = Duration::from_millis(5);
+    let too_short = max_stop() / 100;
     let found = (0..20).find_map(|_| match process.stop(too_short, &check, |_| ()) {
         Err(Error::Busy { threads, .. }) => Some(threads),
         _ => None,
