@@ -26,7 +26,7 @@ impl<'p> Places<'p> {
         let module = self.modules.iter().find(|m| m.range.0 <= probe && probe < m.range.1)?;
         let link = module.bias.link(probe).0;
         let process = self.process;
-        let open = || process.files_of(module).into_iter().filter_map(|path| Loader::new(path).ok()).collect();
+        let open = || process.files_of(module).filter_map(|file| Loader::new(file.path).ok()).collect();
         let files = self.files.entry(module.bias.0).or_insert_with(open);
         let symbol = files.iter().find_map(|file| file.find_symbol(link));
         let line = files.iter().find_map(|file| file.find_location(link).ok().flatten());

@@ -4,7 +4,7 @@
 //! recognised; a static program without any names might, and so counts as one that does.
 
 use crate::memory::{self, Memory};
-use crate::process::{Dynamic, Module, Process, Role, with_elf};
+use crate::process::{Disk, Dynamic, Module, Process, Role};
 use crate::symbols;
 use object::{Object as _, ObjectSection as _};
 use ulp_arch::RemoteAddr;
@@ -84,20 +84,19 @@ fn base_name(module: &Module) -> &str {
 /// A symbol's name in the module's file, of the program also in the one with its debug information. `None`: neither is there, or
 /// has names.
 fn named(process: &Process, module: &Module, wanted: impl Fn(&str) -> bool) -> Option<Option<String>> {
-    let files = process.files_of(module);
-    let count = if module.role == Role::Main { files.len() } else { 1 };
-    files.iter().take(count).find_map(|path| {
-        with_elf(path, |elf| {
+    let in_file = |file: &Disk| {
+        file.ask(|elf| {
             // All names at once: symbol by symbol, their reading would take most of the time of an apply.
             let names = elf.section_by_name(".strtab")?.data().ok().filter(|names| names.len() > 1)?;
             let names = names.split(|b| *b == 0).filter_map(|name| std::str::from_utf8(name).ok());
-            Some(
-                names
-                    .map(|name| name.split_once('@').map_or(name, |(name, _)| name))
-                    .find(|name| wanted(name))
-                    .map(str::to_owned),
-            )
+            let names = names.map(|name| name.split_once('@').map_or(name, |(name, _)| name));
+            Some(names.into_iter().find(|name| wanted(name)).map(str::to_owned))
         })
+    };
+    let own = process.file_of(module);
+    own.as_ref().and_then(in_file).or_else(|| {
+        let of_program = module.role == Role::Main;
+        of_program.then(|| process.debug_file_of(module, own.as_ref()))?.as_ref().and_then(in_file)
     })
 }
 

@@ -12,51 +12,75 @@ use std::path::{Path, PathBuf};
 /// Where distributions install debug information.
 const DEBUG: &str = "/usr/lib/debug";
 
-impl Process {
-    /// The module's own file, if it is still the same, and then the file with its debug information, where there is one.
-    pub fn files_of(&self, module: &Module) -> Vec<PathBuf> {
-        let Some(id) = module.build_id.as_deref() else { return Vec::new() };
-        let root = PathBuf::from(format!("/proc/{}/root", self.pid));
-        let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        let own = [
-            module.name.starts_with('/').then(|| inside(module.name.as_ref())),
-            (module.role == Role::Main).then(|| PathBuf::from(format!("/proc/{}/exe", self.pid))),
-        ];
-        let own = own.into_iter().flatten().find(|path| has_build_id(path, id));
-        let mut candidates = Vec::new();
-        if let Some((first, rest)) = id.split_at_checked(2) {
-            let by_id = PathBuf::from(DEBUG).join(".build-id").join(first).join(format!("{rest}.debug"));
-            candidates.extend([inside(&by_id), by_id]);
-        }
-        if let (Some(link), Some(folder)) = (own.as_deref().and_then(debug_link), Path::new(&module.name).parent()) {
-            let installed = Path::new(DEBUG).join(folder.strip_prefix("/").unwrap_or(folder)).join(&link);
-            candidates.extend([inside(&folder.join(&link)), inside(&folder.join(".debug").join(&link))]);
-            candidates.extend([inside(&installed), installed]);
-        }
-        let debug = candidates.into_iter().find(|path| Some(path) != own.as_ref() && has_build_id(path, id));
-        own.into_iter().chain(debug).collect()
+/// An ELF file of which little is read, and nothing twice. It stays the one that was opened, whatever its path names later.
+pub(crate) struct Disk {
+    pub path: PathBuf,
+    contents: ReadCache<File>,
+}
+
+impl Disk {
+    fn open(path: PathBuf) -> Option<Self> {
+        // A path is the target's word: what stands there may be a pipe that nobody writes to.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).ok()?;
+        file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some(Self { path, contents: ReadCache::new(file) })
+    }
+
+    /// The file at `path`, if it has this build-id.
+    fn with_build_id(path: PathBuf, id: &[u8]) -> Option<Self> {
+        Self::open(path).filter(|file| file.ask(|elf| Some(elf.build_id().ok()?? == id)) == Some(true))
+    }
+
+    /// Asks the file something.
+    pub fn ask<R>(&self, what: impl FnOnce(&object::File<'_, &ReadCache<File>>) -> Option<R>) -> Option<R> {
+        what(&object::File::parse(&self.contents).ok()?)
+    }
+
+    /// The name in `.gnu_debuglink`; one with a folder in it is none.
+    fn debug_link(&self) -> Option<String> {
+        let name = self.ask(|elf| String::from_utf8(elf.gnu_debuglink().ok()??.0.to_vec()).ok())?;
+        (!name.contains('/')).then_some(name)
     }
 }
 
-fn has_build_id(path: &Path, wanted: &str) -> bool {
-    with_elf(path, |elf| Some(elf.build_id().ok()?? == ulp_format::hex::decode(wanted)?)) == Some(true)
-}
+impl Process {
+    /// The file that the module was loaded from, if it is still the same.
+    pub(crate) fn file_of(&self, module: &Module) -> Option<Disk> {
+        let id = ulp_format::hex::decode(module.build_id.as_deref()?)?;
+        let own = [
+            module.name.starts_with('/').then(|| self.inside(module.name.as_ref())),
+            (module.role == Role::Main).then(|| PathBuf::from(format!("/proc/{}/exe", self.pid))),
+        ];
+        own.into_iter().flatten().find_map(|path| Disk::with_build_id(path, &id))
+    }
 
-/// The name in `.gnu_debuglink`; one with a folder in it is none.
-fn debug_link(path: &Path) -> Option<String> {
-    let name = with_elf(path, |elf| String::from_utf8(elf.gnu_debuglink().ok()??.0.to_vec()).ok())?;
-    (!name.contains('/')).then_some(name)
-}
+    /// The file with the debug information of the module whose own file is `own`.
+    pub(crate) fn debug_file_of(&self, module: &Module, own: Option<&Disk>) -> Option<Disk> {
+        let text = module.build_id.as_deref()?;
+        let id = ulp_format::hex::decode(text)?;
+        let mut candidates = Vec::new();
+        if let Some((first, rest)) = text.split_at_checked(2) {
+            let by_id = PathBuf::from(DEBUG).join(".build-id").join(first).join(format!("{rest}.debug"));
+            candidates.extend([self.inside(&by_id), by_id]);
+        }
+        if let (Some(link), Some(folder)) = (own.and_then(Disk::debug_link), Path::new(&module.name).parent()) {
+            let installed = Path::new(DEBUG).join(folder.strip_prefix("/").unwrap_or(folder)).join(&link);
+            candidates.extend([self.inside(&folder.join(&link)), self.inside(&folder.join(".debug").join(&link))]);
+            candidates.extend([self.inside(&installed), installed]);
+        }
+        let others = candidates.into_iter().filter(|path| own.is_none_or(|own| own.path != *path));
+        others.into_iter().find_map(|path| Disk::with_build_id(path, &id))
+    }
 
-/// Asks an ELF file of which little is read.
-pub(crate) fn with_elf<R>(
-    path: &Path,
-    ask: impl FnOnce(&object::File<'_, &ReadCache<File>>) -> Option<R>,
-) -> Option<R> {
-    // A path is the target's word: what stands there may be a pipe that nobody writes to.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache).ok()?;
-    ask(&elf)
+    /// Both, as far as they are there.
+    pub(crate) fn files_of(&self, module: &Module) -> impl Iterator<Item = Disk> {
+        let own = self.file_of(module);
+        let debug = self.debug_file_of(module, own.as_ref());
+        own.into_iter().chain(debug)
+    }
+
+    /// What the process knows by this path.
+    fn inside(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.pid)).join(path.strip_prefix("/").unwrap_or(path))
+    }
 }

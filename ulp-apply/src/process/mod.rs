@@ -33,7 +33,7 @@ mod unwind;
 
 pub use cgroup::Room;
 pub use error::{BusyThread, Denial, Error, ErrorKind, Why};
-pub(crate) use files::with_elf;
+pub(crate) use files::Disk;
 pub use maps::{Mapping, Maps, Wish};
 pub use module::{Dynamic, Module, Role, Segment, Tls};
 pub use pulse::Pulse;

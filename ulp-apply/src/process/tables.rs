@@ -3,7 +3,6 @@
 //! (`.debug_frame`, and the `.eh_frame` of a program without a search table). A table is copied before anything is stopped.
 
 use super::Process;
-use super::files::with_elf;
 use super::module::Module;
 use super::unwind::ExtraTable;
 use gimli::{
@@ -103,9 +102,9 @@ impl Table {
     /// What the module's files on disk have: `.debug_frame`, and `.eh_frame` where memory has none that can be used.
     pub fn of_files(process: &Process, module: &Module, has_own: bool) -> Vec<Self> {
         let mut tables = Vec::new();
-        for path in process.files_of(module) {
+        for file in process.files_of(module) {
             let of = |name: &str, kind| {
-                let (address, bytes) = with_elf(&path, |elf| {
+                let (address, bytes) = file.ask(|elf| {
                     let section = elf.section_by_name(name).filter(|s| s.size() <= MAX_TABLE)?;
                     // A debug file has the header of a section that stayed behind, and no bytes.
                     let bytes = section.uncompressed_data().ok().filter(|bytes| !bytes.is_empty())?;
@@ -169,35 +168,41 @@ impl Table {
         section
     }
 
-    /// Whether it has an entry for the code at `pc`.
-    pub fn describes(&self, pc: u64) -> bool {
+    /// The entry for the code at `pc`.
+    pub fn entry(&self, pc: u64) -> Option<FrameDescriptionEntry<Bytes<'_>>> {
+        let place = self.place_of(self.own(pc))?;
         match self.kind {
-            Kind::EhFrame => self.entry(&self.eh_frame(), pc).is_some(),
-            Kind::DebugFrame => self.entry(&self.debug_frame(), pc).is_some(),
+            Kind::EhFrame => self.entry_at(&self.eh_frame(), place, pc),
+            Kind::DebugFrame => self.entry_at(&self.debug_frame(), place, pc),
         }
     }
 
-    /// The entry for the code at `pc` of this table as a section.
-    pub fn entry<'t, S: UnwindSection<Bytes<'t>>>(
-        &'t self,
-        section: &S,
-        pc: u64,
-    ) -> Option<FrameDescriptionEntry<Bytes<'t>>> {
-        let (pc, bases) = (self.own(pc), self.bases());
-        let place = match &self.search {
+    /// Where the last entry stands whose first address is not behind `pc`, by the table's own count.
+    fn place_of(&self, pc: u64) -> Option<usize> {
+        match &self.search {
             Search::Header(_, bytes) => {
+                let bases = self.bases();
                 let header = EhFrameHdr::new(bytes, LittleEndian).parse(&bases, 8).ok()?;
                 let table = header.table()?;
                 let entry = table.lookup(pc, &bases).ok().filter(|entry| entry.pointer() >= self.at)?;
-                table.pointer_to_offset(entry).ok()?.0
+                Some(table.pointer_to_offset(entry).ok()?.0)
             }
             Search::Index(index) => {
                 let after = index.partition_point(|(start, _, _)| *start <= pc);
-                index.get(after.checked_sub(1)?).filter(|(_, end, _)| pc < *end)?.2
+                index.get(after.checked_sub(1)?).filter(|(_, end, _)| pc < *end).map(|(_, _, place)| *place)
             }
-        };
-        let entry = section.fde_from_offset(&bases, place.into(), S::cie_from_offset).ok()?;
-        entry.contains(pc).then_some(entry)
+        }
+    }
+
+    /// The entry at `place` of this table as a section, if it is for the code at `pc`.
+    fn entry_at<'t, S: UnwindSection<Bytes<'t>>>(
+        &self,
+        section: &S,
+        place: usize,
+        pc: u64,
+    ) -> Option<FrameDescriptionEntry<Bytes<'t>>> {
+        let entry = section.fde_from_offset(&self.bases(), place.into(), S::cie_from_offset).ok()?;
+        entry.contains(self.own(pc)).then_some(entry)
     }
 
     /// All entries whose first address is `wanted` and their own: of a function that was compiled several times, the linker keeps

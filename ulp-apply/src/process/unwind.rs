@@ -137,19 +137,15 @@ impl Unwinder {
         let lookup = if walk.exact { pc } else { pc.checked_sub(1)? };
         let from_files = self.from_files.get().into_iter().flatten();
         let mut tables = self.tables.iter().chain(from_files).filter(|t| t.is_for(lookup));
-        let Some(table) = tables.find(|t| t.describes(lookup)) else { return self.start_code(lookup) };
+        let Some((table, entry)) = tables.find_map(|t| Some((t, t.entry(lookup)?))) else {
+            return self.start_code(lookup);
+        };
         if !table.is_current(walk.process) {
             return None;
         }
         match table.kind {
-            Kind::EhFrame => {
-                let section = table.eh_frame();
-                walk.follow(table, &section, &table.entry(&section, lookup)?, context, lookup)
-            }
-            Kind::DebugFrame => {
-                let section = table.debug_frame();
-                walk.follow(table, &section, &table.entry(&section, lookup)?, context, lookup)
-            }
+            Kind::EhFrame => walk.follow(table, &table.eh_frame(), &entry, context, lookup),
+            Kind::DebugFrame => walk.follow(table, &table.debug_frame(), &entry, context, lookup),
         }
     }
 
