@@ -244,7 +244,7 @@ impl Search {
         let maps = process.maps()?;
         let threads = held.map_or(&[][..], |held| held.threads);
         let stacks = Stacks::new(process, &maps, threads);
-        let mut sieve = Sieve::new(self, self.candidates(&maps, &stacks));
+        let mut sieve = Sieve::new(self, self.candidates(&maps, &stacks), process.unsigned().mask());
         for (_, regs, _) in threads {
             regs.words.iter().take(regs.len).for_each(|word| sieve.pointer(None, *word));
         }
@@ -524,6 +524,8 @@ struct Sieve<'a> {
     /// A bit for each page of the candidates, and for pages elsewhere whose numbers differ in upper digits only. The heap may
     /// lie among the stacks, and is full of pointers.
     pages: Vec<u64>,
+    /// The bits of a return address that are no signature.
+    keep: u64,
     /// Whether addresses inside the code count here, and which candidate this is.
     counts: bool,
     here: Option<usize>,
@@ -533,7 +535,7 @@ struct Sieve<'a> {
 }
 
 impl<'a> Sieve<'a> {
-    fn new(search: &'a Search, candidates: Vec<Candidate>) -> Self {
+    fn new(search: &'a Search, candidates: Vec<Candidate>, signature: u64) -> Self {
         /// No address of a process.
         const NOWHERE: (u64, u64) = (1 << 63, 0);
         let span = |low: Option<u64>, high: Option<u64>| {
@@ -554,6 +556,7 @@ impl<'a> Sieve<'a> {
             code,
             stacks,
             pages,
+            keep: !signature,
             counts: true,
             here: None,
             found: Vec::new(),
@@ -574,20 +577,20 @@ impl<'a> Sieve<'a> {
     /// `bytes` stand at `at`.
     fn words(&mut self, at: u64, bytes: &[u8]) {
         let within = |(low, len): (u64, u64), value: u64| value.wrapping_sub(low) <= len;
-        let (code, stacks, (guard, rotation)) = (self.code, self.stacks, self.search.guard);
+        let (code, stacks, (guard, rotation), keep) = (self.code, self.stacks, self.search.guard, self.keep);
         let mut picked = std::mem::take(&mut self.picked);
         // All time is spent here, so that nothing is called, and nothing read but the words.
         let (words, _) = bytes.as_chunks::<8>();
         for (word, place) in words.iter().zip((at..).step_by(8)) {
             let value = u64::from_le_bytes(*word);
             let plain = value.rotate_right(rotation) ^ guard;
-            if within(code, value) | within(code, plain) | within(stacks, bare(value)) | within(stacks, plain) {
+            if within(code, value & keep) | within(code, plain) | within(stacks, bare(value)) | within(stacks, plain) {
                 picked.push((place, value));
             }
         }
         for (place, value) in picked.drain(..) {
             let plain = self.search.plain(value);
-            if self.is_near(bare(value)) || self.is_near(plain) || within(code, value) || within(code, plain) {
+            if self.is_near(bare(value)) || self.is_near(plain) || within(code, value & keep) || within(code, plain) {
                 self.pick(place, value);
             }
         }
@@ -601,6 +604,8 @@ impl<'a> Sieve<'a> {
 
     fn pick(&mut self, at: u64, value: u64) {
         self.pointer(Some(at), value);
+        let address = value & self.keep;
+        let value = if self.search.suspect(address).is_some() { address } else { value };
         let inside = [value, self.search.plain(value)].into_iter().any(|v| self.search.suspect(v).is_some());
         if !inside || !self.counts || self.search.own.iter().any(|own| own.contains(&at)) {
             return;
@@ -675,7 +680,7 @@ mod tests {
             (u64::MAX, None),
             (1 << 63, None),
         ] {
-            let mut sieve = Sieve::new(&search, Vec::new());
+            let mut sieve = Sieve::new(&search, Vec::new(), 0);
             sieve.words(0x9000, &[0, word, 0].map(u64::to_le_bytes).concat());
             let expected: &[(u64, u64)] = if function.is_some() { &[(0x9008, word)] } else { &[] };
             assert_eq!(sieve.found, expected, "{word:#x}");
@@ -704,7 +709,7 @@ mod tests {
             (&here, AT - 0x100, AT - 0x180, true),
             (&here, AT - 0x100, AT + 64, true),
         ] {
-            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]), 0);
             sieve.enter(&here, true);
             sieve.words(AT, &0x5042u64.to_le_bytes());
             sieve.enter(place, false);
@@ -714,7 +719,7 @@ mod tests {
             assert_eq!(candidate.is_dead(AT, false), dead, "{word:#x} at {at:#x}");
         }
         // Kept in a register.
-        let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+        let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]), 0);
         sieve.pointer(None, AT - 8);
         assert!(!sieve.candidates[0].is_dead(AT, false) && !sieve.candidates[0].is_dead(AT, true));
         // Where stacks are changed by setjmp alone: any word counts until a saved stack pointer is known, then only these do.
@@ -724,7 +729,7 @@ mod tests {
             (&[AT - 64, disguised(AT + 64), disguised(AT - 8)], false),
             (&[disguised(AT + 64)], true),
         ] {
-            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]));
+            let mut sieve = Sieve::new(&search, Vec::from([Candidate::new(STACK)]), 0);
             sieve.enter(&elsewhere, false);
             words.iter().for_each(|word| sieve.words(0x9000, &word.to_le_bytes()));
             assert_eq!(sieve.candidates[0].is_dead(AT, true), dead, "{words:x?}");

@@ -34,6 +34,8 @@ struct Wanted<'a> {
     high: u64,
     /// The C library's pointer guard, and by how much it rotates what it has disguised with it.
     guard: Option<(u64, u32)>,
+    /// The bits of an address that are no signature.
+    keep: u64,
 }
 
 impl Wanted<'_> {
@@ -45,7 +47,7 @@ impl Wanted<'_> {
     /// disguised ones are the C library's own, and aligned.
     fn find(&self, bytes: &[u8]) -> Option<usize> {
         let value = |word: &[u8]| word.try_into().map_or(0, u64::from_le_bytes);
-        bytes.windows(8).position(|word| self.holds(value(word))).or_else(|| {
+        bytes.windows(8).position(|word| self.holds(value(word) & self.keep)).or_else(|| {
             let (guard, rotation) = self.guard?;
             let plain = |word: &[u8]| value(word).rotate_right(rotation) ^ guard;
             Some(8 * bytes.chunks_exact(8).position(|word| self.holds(plain(word)))?)
@@ -66,6 +68,8 @@ pub fn pointer(
         low: areas.iter().map(|a| a.start).min().unwrap_or(0),
         high: areas.iter().map(|a| a.end).max().unwrap_or(0),
         guard: process.pointer_guard().map(|guard| (guard, process.arch().pointer_rotation())),
+        // A stop has come before: what a signature is is known.
+        keep: !process.unsigned().mask(),
     };
     for mapping in process.maps()?.iter().filter(|m| m.read) {
         for range in ranges(process, own, mapping, place, deadline) {
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn pointers_are_found_wherever_and_however_they_stand() {
         let areas = [0x5000..0x6000, 0x9000..0xa000];
-        let wanted = |guard| Wanted { areas: &areas, low: 0x5000, high: 0xa000, guard };
+        let wanted = |guard| Wanted { areas: &areas, low: 0x5000, high: 0xa000, guard, keep: !(0x7f << 48) };
         let guard = 0x1234_5678_9abc_de00;
         let place = |value: u64, at: usize| {
             let mut bytes = vec![0u8; 64];
@@ -173,6 +177,7 @@ mod tests {
         for (value, at, guarded, found) in [
             (0x5000, 16, false, Some(16)),
             (0x5fff, 13, false, Some(13)),
+            (0x5fff | 0x3a << 48, 16, false, Some(16)),
             (0x6000, 16, false, None),
             (0x9123, 56, false, Some(56)),
             (0x8fff, 16, false, None),

@@ -5,10 +5,9 @@
 //! wait for ever. So such a thread is seen into its call, and stays traced until the tracer ends, which does not stop it again. A
 //! signal with a handler that comes first finds the call ended.
 
-use super::stop::next_report;
 use super::sys::{self, Wait};
 use super::{Process, RemoteAddr, task};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use ulp_arch::{Asleep, Call, Regs};
 
 /// What is owed to a thread until it is in its call.
@@ -28,40 +27,72 @@ pub(super) fn let_go(tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Resu
     }
 }
 
+/// How long threads may take to get to a processor and into their calls.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Waits until each of these threads is in its call or has a signal's handler to run. None of them is held meanwhile. Returns those
 /// that go on traced, until the tracer ends: to be let go by a request a thread has to stop, and this would end a call that it is
-/// about to begin. Those that are not there by the deadline go on likewise, in front of their calls.
-pub(super) fn see_off(process: &Process, going: impl IntoIterator<Item = (i32, Debt)>, deadline: Instant) -> Vec<i32> {
-    going.into_iter().filter(|(tid, debt)| see_one_off(process, *tid, *debt, deadline)).map(|(tid, _)| tid).collect()
+/// about to begin. Those that have not come there in time go on likewise, in front of their calls.
+pub(super) fn see_off(process: &Process, going: impl IntoIterator<Item = (i32, Debt)>) -> Vec<i32> {
+    /// Looks before the first sleep.
+    const SPINS: u32 = 20;
+    let mut left: Vec<(i32, Debt)> = going.into_iter().collect();
+    let mut traced = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    for look in 0u32.. {
+        // One that waits for a processor does not keep the others in front of their calls.
+        left.retain(|(tid, debt)| match see_one_off(process, *tid, *debt) {
+            Seen::Waits => true,
+            Seen::InCall => {
+                traced.push(*tid);
+                false
+            }
+            Seen::Gone => false,
+        });
+        if left.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        if look < SPINS { sys::yield_now() } else { sys::await_child(Duration::from_micros(500)) }
+    }
+    traced.extend(left.iter().map(|(tid, _)| tid));
+    traced
 }
 
-fn see_one_off(process: &Process, tid: i32, debt: Debt, deadline: Instant) -> bool {
-    let signal = loop {
-        let signal = match next_report(process.pid, tid, deadline) {
-            Ok(Some(Wait::Syscall)) => {
-                pay_anew(process, tid, debt);
-                return sys::cont(tid, 0).is_ok();
-            }
-            Ok(Some(Wait::Signal(signal))) if task::catches(process.pid, tid, signal) => {
-                if let Some(interrupted) = debt.interrupted {
-                    let _ = sys::set_regs(tid, &interrupted);
-                }
-                break signal;
-            }
-            // It has no effect on the call: it is ignored, or ends or stops the process.
-            Ok(Some(Wait::Signal(signal))) => signal,
-            // A group-stop, which holds on.
-            Ok(Some(Wait::Stop | Wait::Event(_))) => break 0,
-            Ok(None) => return true,
-            Ok(Some(Wait::Ended)) | Err(_) => return false,
-        };
-        if sys::cont_to_syscall(tid, signal).is_err() {
-            return false;
+/// Where a thread is that was let go with a debt.
+enum Seen {
+    /// Not in its call yet.
+    Waits,
+    /// There, and traced.
+    InCall,
+    /// On its way without us.
+    Gone,
+}
+
+fn see_one_off(process: &Process, tid: i32, debt: Debt) -> Seen {
+    let signal = match sys::wait(tid) {
+        Ok(Some(Wait::Syscall)) => {
+            pay_anew(process, tid, debt);
+            return if sys::cont(tid, 0).is_ok() { Seen::InCall } else { Seen::Gone };
         }
+        Ok(Some(Wait::Signal(signal))) if task::catches(process.pid, tid, signal) => {
+            if let Some(interrupted) = debt.interrupted {
+                let _ = sys::set_regs(tid, &interrupted);
+            }
+            signal
+        }
+        // It has no effect on the call: it is ignored, or ends or stops the process.
+        Ok(Some(Wait::Signal(signal))) => {
+            return if sys::cont_to_syscall(tid, signal).is_ok() { Seen::Waits } else { Seen::Gone };
+        }
+        // A group-stop, which holds on.
+        Ok(Some(Wait::Stop | Wait::Event(_))) => 0,
+        Ok(None) => return Seen::Waits,
+        Err(e) if e.raw_os_error() == Some(libc::EINTR) => return Seen::Waits,
+        Ok(Some(Wait::Ended)) | Err(_) => return Seen::Gone,
     };
     // Whatever fails here fails because the thread has ended.
     let _ = sys::detach(tid, signal);
-    false
+    Seen::Gone
 }
 
 /// At the entry of `restart_syscall`: the call is made in its place. Filters look at the number after this.

@@ -12,7 +12,6 @@ use std::time::Instant;
 use ulp_arch::RemoteAddr;
 
 const AT_RANDOM: u64 = 25;
-const PAGE: u64 = 4096;
 /// `/proc/PID/pagemap`: the page is there; it is swapped out; it is a file's page, or shared memory's.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
@@ -80,11 +79,12 @@ impl Process {
 pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
     /// Entries read at once.
     const CHUNK: u64 = 1 << 16;
+    let size = sys::page();
     let mut found: Vec<Range<u64>> = Vec::new();
-    let (mut page, end) = (range.start / PAGE, range.end.div_ceil(PAGE));
+    let (mut page, end) = (range.start / size, range.end.div_ceil(size));
     while page < end {
         if Instant::now() >= deadline {
-            found.push((page * PAGE).max(range.start)..range.end);
+            found.push((page * size).max(range.start)..range.end);
             break;
         }
         let count = CHUNK.min(end - page);
@@ -93,7 +93,7 @@ pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: 
         for (entry, number) in entries.chunks_exact(8).zip(page..) {
             let entry = u64::from_le_bytes(entry.try_into().ok()?);
             let own = entry & (PRESENT | SWAPPED) != 0 && !(file && entry & FILE_PAGE != 0);
-            let (start, stop) = ((number * PAGE).max(range.start), ((number + 1) * PAGE).min(range.end));
+            let (start, stop) = ((number * size).max(range.start), ((number + 1) * size).min(range.end));
             match found.last_mut().filter(|last| own && last.end == start) {
                 Some(last) => last.end = stop,
                 None if own => found.push(start..stop),
@@ -143,8 +143,8 @@ mod tests {
         process.caught_signals().expect("readable");
         let stack = 1u8;
         let at = (&raw const stack) as u64;
-        let page = at & !(PAGE - 1);
-        let range = page..page + PAGE;
+        let page = at & !(sys::page() - 1);
+        let range = page..page + sys::page();
         let found = process
             .resident(range.clone(), false, Instant::now() + std::time::Duration::from_secs(60))
             .expect("our own pagemap");

@@ -3,6 +3,7 @@
 //! map an error: half a map would make a taken range look free.
 
 use super::error::Error;
+use super::sys;
 use ulp_arch::RemoteAddr;
 
 /// One mapping.
@@ -85,7 +86,6 @@ const MARGIN: u64 = 64 * 1024;
 const STACK_ROOM: u64 = 1 << 30;
 /// More than any heap will grow by; the rest of a gap above a heap may be used.
 const HEAP_ROOM: u64 = 1 << 40;
-const PAGE: u64 = 4096;
 
 impl Maps {
     /// Parses the text of a maps file.
@@ -110,7 +110,7 @@ impl Maps {
 
     /// Counts a free range as taken from now on, so that the next search finds another.
     pub fn take(&mut self, start: RemoteAddr, size: u64) {
-        let end = start.0.saturating_add(size.next_multiple_of(PAGE));
+        let end = start.0.saturating_add(size.next_multiple_of(sys::page()));
         let taken = Mapping { start: start.0, end, ..Mapping::default() };
         let index = self.list.partition_point(|m| m.start < start.0);
         self.list.insert(index, taken);
@@ -130,11 +130,12 @@ impl Maps {
 
     /// Free ranges which may be used without getting in the way of a growing heap or stack.
     fn gaps(&self) -> Vec<(u64, u64)> {
+        let page = sys::page();
         let heap = self.iter().filter(|m| m.name == "[heap]").map(|m| m.end).max();
         let heap_end = heap.unwrap_or(self.start_brk);
         let mut gaps = Vec::new();
         let mut add = |from: u64, to: u64| {
-            let (from, to) = (from.saturating_add(PAGE), to.saturating_sub(PAGE));
+            let (from, to) = (from.saturating_add(page), to.saturating_sub(page));
             if from < to {
                 gaps.push((from, to));
             }
@@ -162,20 +163,21 @@ impl Maps {
     pub fn find_gap(&self, wish: &Wish) -> Result<RemoteAddr, Error> {
         let (lo, hi) = (wish.near.0.0, wish.near.1.0);
         let refused = Error::NoRoom { size: wish.size, near: wish.near.0 };
-        let Some(size) = wish.size.checked_next_multiple_of(PAGE).filter(|s| *s > 0) else { return Err(refused) };
+        let page = sys::page();
+        let Some(size) = wish.size.checked_next_multiple_of(page).filter(|s| *s > 0) else { return Err(refused) };
         let reach = wish.reach.saturating_sub(MARGIN);
         // area_end - lo <= reach and hi - area_start <= reach
         let lowest = hi.saturating_sub(reach);
         let highest = lo.saturating_add(reach).min(wish.below.map_or(u64::MAX, |a| a.0));
         let mut best: Option<(bool, u64, u64)> = None;
         for (from, to) in self.gaps() {
-            let (from, to) = (from.max(lowest).next_multiple_of(PAGE), to.min(highest) / PAGE * PAGE);
+            let (from, to) = (from.max(lowest).next_multiple_of(page), to.min(highest) / page * page);
             if to.checked_sub(from).is_none_or(|room| room < size) {
                 continue;
             }
             // Keep a guard towards our neighbours, as far as the gap allows.
             let slack = (to - from - size) / 2;
-            let guard = GUARD.min(slack / PAGE * PAGE);
+            let guard = GUARD.min(slack / page * page);
             let above = from >= hi;
             let start = if above { from + guard } else { to - guard - size };
             let distance = if above { start - hi } else { lo.saturating_sub(start) };

@@ -81,6 +81,11 @@ pub struct Unsigned {
 }
 
 impl Unsigned {
+    /// The bits that may be a signature.
+    pub fn mask(self) -> u64 {
+        self.mask
+    }
+
     /// The address that a word stands for, if it is one.
     #[inline]
     pub fn address(self, word: u64) -> u64 {

@@ -30,6 +30,8 @@ const ALIGN: usize = 16;
 const MAX_CANDIDATES: usize = 64;
 /// How long a thread that was told to stop, in vain as it seems, is waited for so that it goes on unharmed.
 const STRAGGLER: Duration = Duration::from_millis(100);
+/// Between two rounds in which signals came first.
+const BREATH: Duration = Duration::from_micros(300);
 /// `enum` of /proc/PID/status.
 const SECCOMP_STRICT: u32 = 1;
 const SECCOMP_FILTER: u32 = 2;
@@ -290,7 +292,9 @@ impl<'a> Remote<'a> {
     pub fn write(&mut self, addr: RemoteAddr, bytes: &[u8]) -> Result<(), Error> {
         loop {
             match self.borrow() {
-                Err(Error::NoThread { .. }) if self.signals && Instant::now() < self.give_up => {}
+                Err(Error::NoThread { .. }) if self.signals && Instant::now() < self.give_up => {
+                    std::thread::sleep(BREATH);
+                }
                 borrowed => return self.process.write(borrowed?.tid, addr, bytes),
             }
         }
@@ -305,7 +309,10 @@ impl<'a> Remote<'a> {
         while Instant::now() < self.give_up {
             let borrowed = match self.borrow() {
                 // Where signals come as fast as we do, there is a moment without one all the same.
-                Err(Error::NoThread { .. }) if self.signals => continue,
+                Err(Error::NoThread { .. }) if self.signals => {
+                    std::thread::sleep(BREATH);
+                    continue;
+                }
                 borrowed => borrowed?,
             };
             self.ask_seccomp(&borrowed, call, name, args)?;
@@ -562,7 +569,7 @@ impl<'a> Remote<'a> {
     /// Lets a stopped thread go.
     fn let_go(&mut self, tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<()> {
         let going = going::let_go(tid, signal, debt)?;
-        self.going.extend(going::see_off(self.process, going, Instant::now() + STRAGGLER));
+        self.going.extend(going::see_off(self.process, going));
         Ok(())
     }
 

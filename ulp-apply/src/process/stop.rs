@@ -783,7 +783,7 @@ impl<'a> Crowd<'a> {
 
     fn see_off(&mut self) {
         // Those that go on traced do so for a moment only: we end.
-        let _ = going::see_off(self.process, std::mem::take(&mut self.going), Instant::now() + STRAGGLERS);
+        let _ = going::see_off(self.process, std::mem::take(&mut self.going));
         // Only now: among ordinary threads again we may have to wait for a processor.
         sys::hurry(false);
     }

@@ -14,8 +14,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use ulp_arch::{Regs, SetWord};
 
@@ -467,6 +467,16 @@ pub fn query_mapping(maps: BorrowedFd<'_>, addr: u64) -> io::Result<Option<Span>
 /// Whether this kernel answers [`query_mapping`].
 pub fn can_query_mappings(maps: BorrowedFd<'_>) -> bool {
     !matches!(query_mapping(maps, 0), Err(e) if e.kind() == io::ErrorKind::Unsupported)
+}
+
+/// The size of the machine's pages.
+pub fn page() -> u64 {
+    static PAGE: OnceLock<u64> = OnceLock::new();
+    *PAGE.get_or_init(|| {
+        // SAFETY: a plain number, and no memory of ours.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u64::try_from(size).ok().filter(|size| size.is_power_of_two()).unwrap_or(4096)
+    })
 }
 
 /// Our effective user.
