@@ -124,8 +124,7 @@ impl Prepared {
         ensure_that!(listed(&target)?, "list does not show the patch");
         run(ulp_apply()?.args(["verify", "--pid"]).arg(target.pid().to_string()))?.expect_code(0)?;
 
-        let reverted =
-            run(ulp_apply()?.args(["revert", NAME, "--wait", "20s", "--pid"]).arg(target.pid().to_string()))?;
+        let reverted = self.revert(&target)?;
         target.check_alive()?;
         reverted.expect_code(0)?;
         ensure_that!(old == Picture::take(&target, &self.production)?, "the revert did not restore the code as it was");
@@ -141,8 +140,16 @@ impl Prepared {
         target.check_alive()
     }
 
+    fn revert(&self, target: &Running) -> Result<Ran> {
+        let mut command = ulp_apply()?;
+        command.args(["revert", NAME, "--wait", "20s", "--pid"]).arg(target.pid().to_string());
+        run(patient(&mut command))
+    }
+
     fn apply(&self, target: &Running, wait: &str) -> Result<Ran> {
-        run(ulp_apply()?.arg("apply").arg(&self.package).args(["--wait", wait, "--pid"]).arg(target.pid().to_string()))
+        let mut command = ulp_apply()?;
+        command.arg("apply").arg(&self.package).args(["--wait", wait, "--pid"]).arg(target.pid().to_string());
+        run(patient(&mut command))
     }
 
     fn ask_all(&self, target: &mut Running, moment: Moment) -> Result<()> {
@@ -202,6 +209,14 @@ enum Moment {
     Before,
     After,
     Reverted,
+}
+
+/// `ULP_MAX_STOP`: on an emulated machine everything takes its time.
+fn patient(command: &mut std::process::Command) -> &mut std::process::Command {
+    if let Some(stop) = std::env::var_os("ULP_MAX_STOP") {
+        command.arg("--max-stop").arg(stop);
+    }
+    command
 }
 
 /// Takes out what the compiler left: a run needs no objects.

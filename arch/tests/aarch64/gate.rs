@@ -266,13 +266,19 @@ find:
     stp xzr,xzr,[x1]
     str x13,[x1,#16]
     mov x0,x10
+    mov x13,xzr
+    mov x14,xzr
     UNDO
     ret
 none:
     mov x0,xzr
+    mov x13,xzr
+    mov x14,xzr
     UNDO
     ret
 old:
+    mov x11,xzr
+    mov x12,xzr
 ";
 
 #[test]

@@ -13,4 +13,7 @@ NOINLINE int price(int n) {
     return capped(n * 4) + rate(n) + calls * 1000 + depth;
 }
 
-void answer(const char *question) { printf("%d %s\n", price(atoi(question)), rate_name(calls)); }
+void answer(const char *question) {
+    const char *name = rate_name(calls);
+    printf("%d %s\n", price(atoi(question)), name);
+}
