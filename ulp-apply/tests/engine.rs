@@ -398,6 +398,23 @@ fn a_handler_on_another_stack_is_found() {
 }
 
 #[test]
+fn what_a_handler_interrupted_beneath_its_own_stack_is_found() {
+    let target = Target::start(&["beneath"]);
+    let process = target.open();
+    for name in ["beneath", "handler"] {
+        let found = busy(process.stop(max_stop(), &target.check(&process, &[name]), |_| ()));
+        assert_eq!((found.len(), found[0].function.as_str()), (1, name), "{found:?}");
+        assert!(matches!(found[0].why, Why::Frame(_)), "{found:?}");
+        // By its word alone, where nobody can follow the frames.
+        let found = busy(process.stop(max_stop(), &Check::new(target.suspects(&[name]), Unwinder::default()), |_| ()));
+        assert!(matches!(found[0].why, Why::StackWord(_)), "{found:?}");
+    }
+    process.stop(max_stop(), &target.check(&process, &["hot"]), |_| ()).expect("nobody is inside");
+    let left = target.check(&process, &["left"]);
+    process.stop(max_stop(), &left, |_| ()).expect("nobody has been inside");
+}
+
+#[test]
 fn what_is_born_meanwhile_is_caught() {
     let mut target = Target::start(&["breed", "breed", "run", "read", "futex"]);
     let process = target.open();

@@ -139,6 +139,7 @@ extern char __start_asleep_text[], __stop_asleep_text[];
 extern char __start_left_text[], __stop_left_text[];
 extern char __start_hot_text[], __stop_hot_text[];
 extern char __start_handler_text[], __stop_handler_text[];
+extern char __start_beneath_text[], __stop_beneath_text[];
 
 IN("asleep_text") static long sleep_inside(int fd)
 {
@@ -221,6 +222,28 @@ static void *handler_thread(void *unused)
 	sigaction(SIGUSR1, &action, NULL);
 	leave_traces();
 	raise(SIGUSR1);
+	return unused;
+}
+
+/* A signal handler on a stack that is an array in a frame: what it interrupts lies beneath it. */
+IN("beneath_text") static long raise_inside(void)
+{
+	long result = raise(SIGUSR1);
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+static void *thread_with_an_array(void *unused)
+{
+	char stack[65536] __attribute__((aligned(16)));
+	stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction action = { .sa_handler = wait_in_handler, .sa_flags = SA_ONSTACK };
+
+	sigaltstack(&alternate, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	raise_inside();
+	__asm__ volatile("" :: "r"(stack) : "memory");
 	return unused;
 }
 
@@ -327,6 +350,8 @@ int main(int argc, char **argv)
 			start(hot_thread, NULL);
 		else if (!strcmp(argv[i], "handler"))
 			start(handler_thread, NULL);
+		else if (!strcmp(argv[i], "beneath"))
+			start(thread_with_an_array, NULL);
 		else if (!strcmp(argv[i], "breed"))
 			start(breeder, NULL);
 		else if (!strcmp(argv[i], "fork"))
@@ -346,9 +371,10 @@ int main(int argc, char **argv)
 		else
 			start(waiter, argv[i]);
 	}
-	printf("asleep %p %p left %p %p hot %p %p handler %p %p\n", (void *)__start_asleep_text, (void *)__stop_asleep_text,
-	       (void *)__start_left_text, (void *)__stop_left_text, (void *)__start_hot_text, (void *)__stop_hot_text,
-	       (void *)__start_handler_text, (void *)__stop_handler_text);
+	printf("asleep %p %p left %p %p hot %p %p handler %p %p beneath %p %p\n", (void *)__start_asleep_text,
+	       (void *)__stop_asleep_text, (void *)__start_left_text, (void *)__stop_left_text, (void *)__start_hot_text,
+	       (void *)__stop_hot_text, (void *)__start_handler_text, (void *)__stop_handler_text,
+	       (void *)__start_beneath_text, (void *)__stop_beneath_text);
 	fflush(stdout);
 	if (argc > 2 && !strcmp(argv[argc - 2], "only")) {
 		alone = 1;
