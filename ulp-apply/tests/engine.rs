@@ -513,6 +513,47 @@ fn seccomp_is_asked_before_it_kills() {
 }
 
 #[test]
+fn a_filter_that_kills_resumed_waits_is_minded() {
+    let mut target = Target::start(&["seccomp-resume", "nanosleep", "nanosleep", "poll", "futex"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    for _ in 0..20 {
+        process.stop(max_stop(), &Check::default(), |_| ()).expect("all stop");
+        map_and_unmap(&process, at);
+    }
+    target.assert_unharmed();
+    // One that waits alone makes the calls, too.
+    let mut target = Target::start(&["seccomp-resume", "only", "nanosleep"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    for _ in 0..20 {
+        map_and_unmap(&process, at);
+        process.stop(max_stop(), &Check::default(), |_| ()).expect("it stops");
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(target.child.try_wait().expect("our child"), None);
+    }
+}
+
+#[test]
+fn each_signal_that_is_let_in_ends_one_wait() {
+    for kind in ["let-in-epoll", "let-in-ppoll", "let-in-suspend"] {
+        let mut target = Target::start(&[kind, "read"]);
+        let process = target.open();
+        let at = free_place(&process, 8192);
+        for _ in 0..100 {
+            process.stop(max_stop(), &Check::default(), |_| ()).expect("all stop");
+        }
+        for _ in 0..20 {
+            map_and_unmap(&process, at);
+        }
+        let stats = target.ask();
+        assert_eq!((stats["eintr"], stats["early"], stats["wrong"]), (0, 0, 0), "{kind}: {stats:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(target.ask()["alarms"] > stats["alarms"], "{kind}: signals are let in");
+    }
+}
+
+#[test]
 fn who_cannot_be_opened_is_named() {
     let kind = |pid: i32| Process::open(pid).expect_err("it cannot be opened").kind();
     assert_eq!(kind(0), ErrorKind::NoProcess);

@@ -287,11 +287,64 @@ static void count_alarm(int signal)
 	alarms++;
 }
 
-static void filter_mmap(unsigned int answer)
+static __thread volatile long let_in;
+
+static void note(int signal)
+{
+	(void)signal;
+	let_in++;
+	alarms++;
+}
+
+static void *pesterer(void *whom)
+{
+	struct timespec pause = { 0, 300000 };
+
+	for (;;) {
+		syscall(SYS_tgkill, getpid(), (int)(long)whom, SIGUSR1);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static void start(void *(*run)(void *), void *arg);
+
+/* Lets a signal in while it waits and at no other time: each handler ends exactly one wait. */
+static void *pestered(void *kind)
+{
+	struct sigaction action = { .sa_handler = note };
+	struct epoll_event event;
+	struct pollfd fd = { never[0], POLLIN, 0 };
+	sigset_t set, open;
+	int epoll = epoll_create1(0);
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, &open);
+	sigaction(SIGUSR1, &action, NULL);
+	start(pesterer, (void *)syscall(SYS_gettid));
+	for (;;) {
+		long before = let_in, result;
+
+		if (!strcmp(kind, "let-in-epoll"))
+			result = epoll_pwait(epoll, &event, 1, -1, &open);
+		else if (!strcmp(kind, "let-in-ppoll"))
+			result = ppoll(&fd, 1, NULL, &open);
+		else
+			result = sigsuspend(&open);
+		if (result != -1 || errno != EINTR || let_in == before)
+			judge(result);
+		else if (let_in != before + 1)
+			wrong++;
+	}
+	return NULL;
+}
+
+static void filter(unsigned int number, unsigned int answer)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, answer),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -357,9 +410,13 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "fork"))
 			start(forker, NULL);
 		else if (!strcmp(argv[i], "seccomp-kill"))
-			filter_mmap(SECCOMP_RET_KILL_PROCESS);
+			filter(SYS_mmap, SECCOMP_RET_KILL_PROCESS);
 		else if (!strcmp(argv[i], "seccomp-errno"))
-			filter_mmap(SECCOMP_RET_ERRNO | EPERM);
+			filter(SYS_mmap, SECCOMP_RET_ERRNO | EPERM);
+		else if (!strcmp(argv[i], "seccomp-resume"))
+			filter(SYS_restart_syscall, SECCOMP_RET_KILL_PROCESS);
+		else if (!strncmp(argv[i], "let-in-", 7))
+			start(pestered, argv[i]);
 		else if (!strcmp(argv[i], "alarms")) {
 			struct sigaction action = { .sa_handler = count_alarm, .sa_flags = SA_RESTART };
 			struct itimerval often = { { 0, 500 }, { 0, 500 } };
