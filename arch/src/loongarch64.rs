@@ -45,6 +45,9 @@ impl Arch for LoongArch64 {
     fn supported(&self) -> bool {
         false
     }
+    fn can_apply(&self) -> bool {
+        true
+    }
 
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections"]
