@@ -500,6 +500,11 @@ pub trait Arch: Sync + fmt::Debug {
     fn signal_mark(&self) -> Mark {
         Mark::NEVER
     }
+    /// Whether what stands around the mark at `at` can be such a context, where the mark alone does not say so. `word` is asked for
+    /// words at so many bytes from the mark; what it does not know speaks for a context.
+    fn may_be_context(&self, _at: u64, _word: &dyn Fn(i64) -> Option<u64>) -> bool {
+        true
+    }
     /// Bytes from the mark to the saved value of DWARF register `dwarf`.
     fn saved_by_signal(&self, _dwarf: u16) -> Option<i64> {
         None

@@ -11,10 +11,11 @@ mod insn;
 mod jump;
 mod relaxed;
 mod reloc;
+mod signal;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Call, Gate, Insn, JumpError, LinkedForm, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub,
+    AddressUse, Arch, Call, Gate, Insn, JumpError, LinkedForm, Mark, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub,
     Undisplaceable,
 };
 
@@ -43,6 +44,9 @@ impl Arch for LoongArch64 {
     }
     fn supported(&self) -> bool {
         false
+    }
+    fn can_apply(&self) -> bool {
+        true
     }
 
     fn section_flags(&self) -> &'static [&'static str] {
@@ -160,6 +164,25 @@ impl Arch for LoongArch64 {
     }
     fn dwarf_ra(&self) -> u16 {
         1
+    }
+    fn returns_by_register(&self) -> bool {
+        true
+    }
+
+    fn signal_mark(&self) -> Mark {
+        signal::MARK
+    }
+    fn may_be_context(&self, at: u64, word: &dyn Fn(i64) -> Option<u64>) -> bool {
+        signal::may_be_context(at, word)
+    }
+    fn saved_by_signal(&self, dwarf: u16) -> Option<i64> {
+        signal::saved(dwarf)
+    }
+    fn interrupted_at(&self) -> Option<i64> {
+        Some(signal::PC)
+    }
+    fn signal_trampoline(&self, code: &[u8]) -> Option<u64> {
+        signal::trampoline(code)
     }
 
     fn call_number(&self, call: Call) -> u64 {

@@ -398,6 +398,23 @@ fn a_handler_on_another_stack_is_found() {
 }
 
 #[test]
+fn what_a_handler_interrupted_beneath_its_own_stack_is_found() {
+    let target = Target::start(&["beneath"]);
+    let process = target.open();
+    for name in ["beneath", "handler"] {
+        let found = busy(process.stop(max_stop(), &target.check(&process, &[name]), |_| ()));
+        assert_eq!((found.len(), found[0].function.as_str()), (1, name), "{found:?}");
+        assert!(matches!(found[0].why, Why::Frame(_)), "{found:?}");
+        // By its word alone, where nobody can follow the frames.
+        let found = busy(process.stop(max_stop(), &Check::new(target.suspects(&[name]), Unwinder::default()), |_| ()));
+        assert!(matches!(found[0].why, Why::StackWord(_)), "{found:?}");
+    }
+    process.stop(max_stop(), &target.check(&process, &["hot"]), |_| ()).expect("nobody is inside");
+    let left = target.check(&process, &["left"]);
+    process.stop(max_stop(), &left, |_| ()).expect("nobody has been inside");
+}
+
+#[test]
 fn what_is_born_meanwhile_is_caught() {
     let mut target = Target::start(&["breed", "breed", "run", "read", "futex"]);
     let process = target.open();
@@ -493,6 +510,47 @@ fn seccomp_is_asked_before_it_kills() {
         Err(e) => assert_eq!(e.kind(), ErrorKind::Refused, "{e}"),
     }
     target.assert_unharmed();
+}
+
+#[test]
+fn a_filter_that_kills_resumed_waits_is_minded() {
+    let mut target = Target::start(&["seccomp-resume", "nanosleep", "nanosleep", "poll", "futex"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    for _ in 0..20 {
+        process.stop(max_stop(), &Check::default(), |_| ()).expect("all stop");
+        map_and_unmap(&process, at);
+    }
+    target.assert_unharmed();
+    // One that waits alone makes the calls, too.
+    let mut target = Target::start(&["seccomp-resume", "only", "nanosleep"]);
+    let process = target.open();
+    let at = free_place(&process, 8192);
+    for _ in 0..20 {
+        map_and_unmap(&process, at);
+        process.stop(max_stop(), &Check::default(), |_| ()).expect("it stops");
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(target.child.try_wait().expect("our child"), None);
+    }
+}
+
+#[test]
+fn each_signal_that_is_let_in_ends_one_wait() {
+    for kind in ["let-in-epoll", "let-in-ppoll", "let-in-suspend"] {
+        let mut target = Target::start(&[kind, "read"]);
+        let process = target.open();
+        let at = free_place(&process, 8192);
+        for _ in 0..100 {
+            process.stop(max_stop(), &Check::default(), |_| ()).expect("all stop");
+        }
+        for _ in 0..20 {
+            map_and_unmap(&process, at);
+        }
+        let stats = target.ask();
+        assert_eq!((stats["eintr"], stats["early"], stats["wrong"]), (0, 0, 0), "{kind}: {stats:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(target.ask()["alarms"] > stats["alarms"], "{kind}: signals are let in");
+    }
 }
 
 #[test]

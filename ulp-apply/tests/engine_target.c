@@ -139,6 +139,7 @@ extern char __start_asleep_text[], __stop_asleep_text[];
 extern char __start_left_text[], __stop_left_text[];
 extern char __start_hot_text[], __stop_hot_text[];
 extern char __start_handler_text[], __stop_handler_text[];
+extern char __start_beneath_text[], __stop_beneath_text[];
 
 IN("asleep_text") static long sleep_inside(int fd)
 {
@@ -224,6 +225,28 @@ static void *handler_thread(void *unused)
 	return unused;
 }
 
+/* A signal handler on a stack that is an array in a frame: what it interrupts lies beneath it. */
+IN("beneath_text") static long raise_inside(void)
+{
+	long result = raise(SIGUSR1);
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+static void *thread_with_an_array(void *unused)
+{
+	char stack[65536] __attribute__((aligned(16)));
+	stack_t alternate = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction action = { .sa_handler = wait_in_handler, .sa_flags = SA_ONSTACK };
+
+	sigaltstack(&alternate, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	raise_inside();
+	__asm__ volatile("" :: "r"(stack) : "memory");
+	return unused;
+}
+
 static void *nothing(void *unused)
 {
 	births++;
@@ -264,11 +287,64 @@ static void count_alarm(int signal)
 	alarms++;
 }
 
-static void filter_mmap(unsigned int answer)
+static __thread volatile long let_in;
+
+static void note(int signal)
+{
+	(void)signal;
+	let_in++;
+	alarms++;
+}
+
+static void *pesterer(void *whom)
+{
+	struct timespec pause = { 0, 300000 };
+
+	for (;;) {
+		syscall(SYS_tgkill, getpid(), (int)(long)whom, SIGUSR1);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static void start(void *(*run)(void *), void *arg);
+
+/* Lets a signal in while it waits and at no other time: each handler ends exactly one wait. */
+static void *pestered(void *kind)
+{
+	struct sigaction action = { .sa_handler = note };
+	struct epoll_event event;
+	struct pollfd fd = { never[0], POLLIN, 0 };
+	sigset_t set, open;
+	int epoll = epoll_create1(0);
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, &open);
+	sigaction(SIGUSR1, &action, NULL);
+	start(pesterer, (void *)syscall(SYS_gettid));
+	for (;;) {
+		long before = let_in, result;
+
+		if (!strcmp(kind, "let-in-epoll"))
+			result = epoll_pwait(epoll, &event, 1, -1, &open);
+		else if (!strcmp(kind, "let-in-ppoll"))
+			result = ppoll(&fd, 1, NULL, &open);
+		else
+			result = sigsuspend(&open);
+		if (result != -1 || errno != EINTR || let_in == before)
+			judge(result);
+		else if (let_in != before + 1)
+			wrong++;
+	}
+	return NULL;
+}
+
+static void filter(unsigned int number, unsigned int answer)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, answer),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -327,14 +403,20 @@ int main(int argc, char **argv)
 			start(hot_thread, NULL);
 		else if (!strcmp(argv[i], "handler"))
 			start(handler_thread, NULL);
+		else if (!strcmp(argv[i], "beneath"))
+			start(thread_with_an_array, NULL);
 		else if (!strcmp(argv[i], "breed"))
 			start(breeder, NULL);
 		else if (!strcmp(argv[i], "fork"))
 			start(forker, NULL);
 		else if (!strcmp(argv[i], "seccomp-kill"))
-			filter_mmap(SECCOMP_RET_KILL_PROCESS);
+			filter(SYS_mmap, SECCOMP_RET_KILL_PROCESS);
 		else if (!strcmp(argv[i], "seccomp-errno"))
-			filter_mmap(SECCOMP_RET_ERRNO | EPERM);
+			filter(SYS_mmap, SECCOMP_RET_ERRNO | EPERM);
+		else if (!strcmp(argv[i], "seccomp-resume"))
+			filter(SYS_restart_syscall, SECCOMP_RET_KILL_PROCESS);
+		else if (!strncmp(argv[i], "let-in-", 7))
+			start(pestered, argv[i]);
 		else if (!strcmp(argv[i], "alarms")) {
 			struct sigaction action = { .sa_handler = count_alarm, .sa_flags = SA_RESTART };
 			struct itimerval often = { { 0, 500 }, { 0, 500 } };
@@ -346,9 +428,10 @@ int main(int argc, char **argv)
 		else
 			start(waiter, argv[i]);
 	}
-	printf("asleep %p %p left %p %p hot %p %p handler %p %p\n", (void *)__start_asleep_text, (void *)__stop_asleep_text,
-	       (void *)__start_left_text, (void *)__stop_left_text, (void *)__start_hot_text, (void *)__stop_hot_text,
-	       (void *)__start_handler_text, (void *)__stop_handler_text);
+	printf("asleep %p %p left %p %p hot %p %p handler %p %p beneath %p %p\n", (void *)__start_asleep_text,
+	       (void *)__stop_asleep_text, (void *)__start_left_text, (void *)__stop_left_text, (void *)__start_hot_text,
+	       (void *)__stop_hot_text, (void *)__start_handler_text, (void *)__stop_handler_text,
+	       (void *)__start_beneath_text, (void *)__stop_beneath_text);
 	fflush(stdout);
 	if (argc > 2 && !strcmp(argv[argc - 2], "only")) {
 		alone = 1;

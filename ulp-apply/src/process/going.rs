@@ -28,7 +28,7 @@ pub(super) fn let_go(tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Resu
 }
 
 /// How long threads may take to get to a processor and into their calls.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Waits until each of these threads is in its call or has a signal's handler to run. None of them is held meanwhile. Returns those
 /// that go on traced, until the tracer ends: to be let go by a request a thread has to stop, and this would end a call that it is

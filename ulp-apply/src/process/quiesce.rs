@@ -16,7 +16,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Instant;
-use ulp_arch::Mark;
+use ulp_arch::{Arch, Mark};
 
 /// Bytes of stack read at once.
 const BUFFER: usize = 1 << 20;
@@ -230,8 +230,8 @@ impl Check {
         let mut found = Found::default();
         let mut batch: Vec<Region> = Vec::new();
         let mut bytes = 0;
-        let scanner =
-            Scanner { check: self, uprobes, mark: process.arch().signal_mark(), unsigned: process.unsigned() };
+        let arch = process.arch();
+        let scanner = Scanner { check: self, uprobes, arch, mark: arch.signal_mark(), unsigned: process.unsigned() };
         let regions = stacks.iter().flat_map(|s| s.parts.iter().map(|(at, len)| (s.thread, *at, *len)));
         for (thread, at, len) in regions {
             let mut rest = Region { thread, at, len };
@@ -259,11 +259,21 @@ impl Check {
 struct Scanner<'a> {
     check: &'a Check,
     uprobes: Option<(u64, u64)>,
+    arch: &'static dyn Arch,
     mark: Mark,
     unsigned: Unsigned,
 }
 
 impl Scanner<'_> {
+    /// Whether the mark at `index` of `words`, which is at `at`, stands in a context.
+    fn is_context(&self, words: &[[u8; 8]], index: usize, at: u64) -> bool {
+        let word = |offset: i64| {
+            let index = index.checked_add_signed(isize::try_from(offset / 8).ok()?)?;
+            words.get(index).map(|word| u64::from_le_bytes(*word))
+        };
+        self.arch.may_be_context(at, &word)
+    }
+
     fn scan(&self, batch: &[Region], scratch: &mut Scratch, found: &mut Found) {
         // A thread that is held has the memory. The first one may have ended, and then has none.
         let Some(holder) = batch.first().map(|region| region.thread) else { return };
@@ -284,7 +294,7 @@ impl Scanner<'_> {
             for (index, word) in words.iter().enumerate() {
                 let word = u64::from_le_bytes(*word);
                 let at = region.at.saturating_add(8 * index as u64);
-                if self.mark.is(word) {
+                if self.mark.is(word) && self.is_context(words, index, at) {
                     found.contexts.push(Context { thread: region.thread, at });
                 }
                 let value = self.unsigned.address(word);

@@ -393,6 +393,15 @@ mod tests {
     }
 
     #[test]
+    fn signals_with_a_handler() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        // Rust's own handler for overflowing stacks.
+        assert!(catches(own, own, libc::SIGSEGV));
+        assert!(!catches(own, own, libc::SIGUSR2) && !catches(own, own, libc::SIGCHLD));
+        assert!(catches(own, own, 0) && catches(own, own, 65) && catches(i32::MAX, i32::MAX, libc::SIGUSR2), "unknown");
+    }
+
+    #[test]
     fn we_ourselves_are_alive() {
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert!(list(own).expect("our threads").contains(&own));
