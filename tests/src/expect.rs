@@ -121,7 +121,7 @@ pub enum Need {
 }
 
 /// Kinds of machines that a line may be for: `aarch64 build: ...`.
-const MACHINES: [&str; 3] = ["x86_64", "aarch64", "loongarch64"];
+pub const MACHINES: [&str; 3] = ["x86_64", "aarch64", "loongarch64"];
 
 /// Reads the file as it is for a kind of machine.
 pub fn parse(text: &str, machine: &str) -> Result<Expect> {

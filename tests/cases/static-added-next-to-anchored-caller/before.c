@@ -1,4 +1,4 @@
-// The fix adds a variable next to one that is reached through an address for several, and a caller that stays does likewise (D17).
+// The fix adds a variable next to one that is reached through an address for several, and a caller that stays does likewise (D99).
 #include "ask.h"
 
 static int first = 1, second = 2;

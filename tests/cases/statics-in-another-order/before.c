@@ -1,4 +1,4 @@
-// The fix uses two variables in another order, and a compiler that reaches both through one address may swap their places (D21).
+// The fix uses two variables in another order, and a compiler that reaches both through one address may swap their places (D99).
 #include "ask.h"
 
 static int first = 1, second = 20;
