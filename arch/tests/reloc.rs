@@ -87,6 +87,17 @@ proptest! {
                 prop_assert_eq!(&after[offset + size..], &before[offset + size..]);
                 let (told, can) = read_back(row.field, word(&before), word(&after));
                 prop_assert_eq!(told & can, value as u64 & can);
+                let own = row.mask();
+                prop_assert_eq!(own.len(), size);
+                let own = own.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+                // Of a sum in a part of a byte the rest is not told apart.
+                let sum = matches!(row.field, Field::Sum { .. });
+                prop_assert!(own == mask || sum && own & mask == mask, "{:x} is not {:x}", own, mask);
+                if let Some(value) = row.extract(&after[offset..]) {
+                    prop_assert_eq!(value as u64 & can, told & can);
+                    let top = 63 - can.leading_zeros().min(63);
+                    prop_assert_eq!(value >> top, -(value >> top & 1), "the highest bit is the sign");
+                }
             }
         }
     }

@@ -175,7 +175,7 @@ impl Context<'_> {
         let (Some(block), Some(named)) = (fix.block(id), fix.atoms.get(id.0)) else { return Ok(None) };
         let apart = |why: String| {
             let message = format!("{user} reaches data of {} through {}, and {why}", named.section, named.name);
-            let advice = "compile with -fno-section-anchors, or keep the data of the file as they are";
+            let advice = "keep the variables of the file as they are, or build production with -fno-section-anchors";
             refusal(Code::Anchor, &named.name, message, advice)
         };
         if named.scope != Scope::Local && !bound_locally(row) {
