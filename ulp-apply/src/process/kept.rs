@@ -16,6 +16,9 @@ const AT_RANDOM: u64 = 25;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE_PAGE: u64 = 1 << 61;
+/// Since Linux 6.15: nothing can be touched there, although it is in the middle of a mapping (MADV_GUARD_INSTALL). Such a page
+/// counts as swapped out as well.
+const GUARD: u64 = 1 << 58;
 
 impl Process {
     /// Words that come back to the program from the kernel, each with where it is kept. An error where the kernel keeps
@@ -77,6 +80,22 @@ impl Process {
 
 /// The same, by a pagemap that is open already.
 pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
+    let own = |entry: u64| entry & (PRESENT | SWAPPED) != 0 && entry & GUARD == 0 && !(file && entry & FILE_PAGE != 0);
+    pages(pagemap, range, own, deadline)
+}
+
+/// The pages of a mapping that guard the stacks in it: what is beyond one is no part of the stack on this side.
+pub(super) fn guards(pagemap: &File, range: Range<u64>, deadline: Instant) -> Option<Vec<Range<u64>>> {
+    pages(pagemap, range, |entry| entry & GUARD != 0, deadline)
+}
+
+/// The pages that are `wanted` by their entries, as ranges; what is not looked at before `deadline` is.
+fn pages(
+    pagemap: &File,
+    range: Range<u64>,
+    wanted: impl Fn(u64) -> bool,
+    deadline: Instant,
+) -> Option<Vec<Range<u64>>> {
     /// Entries read at once.
     const CHUNK: u64 = 1 << 16;
     let size = sys::page();
@@ -91,8 +110,7 @@ pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: 
         let mut entries = vec![0; usize::try_from(count * 8).ok()?];
         sys::read_at(pagemap, &mut entries, page * 8).ok()?;
         for (entry, number) in entries.chunks_exact(8).zip(page..) {
-            let entry = u64::from_le_bytes(entry.try_into().ok()?);
-            let own = entry & (PRESENT | SWAPPED) != 0 && !(file && entry & FILE_PAGE != 0);
+            let own = wanted(u64::from_le_bytes(entry.try_into().ok()?));
             let (start, stop) = ((number * size).max(range.start), ((number + 1) * size).min(range.end));
             match found.last_mut().filter(|last| own && last.end == start) {
                 Some(last) => last.end = stop,

@@ -457,13 +457,40 @@ impl<'a> Stacks<'a> {
     fn of(&self, process: &Process, thread: &Held, deadline: Instant) -> Result<Option<Vec<Stack>>, Error> {
         let home = self.home(process, thread)?;
         let Some((from, end)) = self.in_use(process, process.arch().sp(&thread.regs), home)? else { return Ok(None) };
+        let guard = self.first_guard(from, end, deadline);
+        let end = guard.unwrap_or(end);
         let Ok(len) = usize::try_from(end.saturating_sub(from)) else { return Ok(None) };
         let mut stacks = vec![Stack { thread: thread.tid, whole: (from, end), parts: vec![(from, len)] }];
-        if let Some(home) = home.filter(|home| !(from < home.end && home.start < end)) {
+        let elsewhere = |home: &Span| !(from < home.end && home.start < end);
+        let home = match home {
+            // Of a mapping with many stacks in it, the one with the thread's descriptor.
+            Some(home) if guard.is_some() || elsewhere(&home) => Some(self.between_guards(thread, home, deadline)),
+            home => home,
+        };
+        if let Some(home) = home.filter(elsewhere) {
             // On an alternate or a coroutine's stack: the frames that were left are in the home stack.
             stacks.push(self.resident(thread.tid, home, deadline));
         }
         Ok(Some(stacks))
+    }
+
+    /// Where the first page stands above `from` that guards another stack. The C library may have all threads' stacks in one mapping
+    /// (glibc 2.42 on Linux 6.13), and before Linux 6.15 nothing tells where they end: then they cannot be read to the end.
+    fn first_guard(&self, from: u64, end: u64, deadline: Instant) -> Option<u64> {
+        /// With less than these pages in use there is no other stack behind.
+        const FEW: u64 = 4;
+        let far = end.saturating_sub(from) > FEW * sys::page();
+        let guards = self.pagemap.filter(|_| far).and_then(|f| kept::guards(f, from..end, deadline))?;
+        guards.first().map(|guard| guard.start)
+    }
+
+    /// The part of a thread's home mapping that is its stack.
+    fn between_guards(&self, thread: &Held, home: Span, deadline: Instant) -> Span {
+        let Some(pointer) = thread.thread_pointer.filter(|tp| home.start <= *tp && *tp < home.end) else { return home };
+        let guards = self.pagemap.and_then(|f| kept::guards(f, home.start..home.end, deadline)).unwrap_or_default();
+        let below = guards.iter().map(|guard| guard.end).filter(|end| *end <= pointer).max();
+        let above = guards.iter().map(|guard| guard.start).filter(|start| pointer < *start).min();
+        Span { start: below.unwrap_or(home.start), end: above.unwrap_or(home.end), ..home }
     }
 
     /// What may be in use of the stack with this stack pointer, if there is memory. The kernel makes several mappings of a
@@ -495,6 +522,7 @@ impl<'a> Stacks<'a> {
         let at = context.sp_at(process);
         let Ok(sp) = process.read_u64(RemoteAddr(at)) else { return Ok(None) };
         let Some((from, end)) = self.in_use(process, sp, None)? else { return Ok(None) };
+        let end = self.first_guard(from, end, deadline).unwrap_or(end);
         let own = looked.iter().filter(|s| s.thread == context.thread && s.whole.0 < end && from < s.whole.1);
         let end = own.map(|s| s.whole.0).min().unwrap_or(end);
         if from >= end {
