@@ -9,14 +9,14 @@
 
 use crate::error::{Class, Error, Result};
 use crate::frames;
-use crate::link::Layout;
+use crate::link::{Layout, Run};
 use crate::memory::{self, Memory};
 use crate::registry::{Access, Entry, State, TargetRecord};
 use crate::snapshot::{PAGE, PackageFile};
 use object::write::StringId;
 use object::write::elf::{FileHeader, SectionHeader, SectionIndex, Sym, Writer};
 use object::{Endianness, elf};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 use ulp_arch::{Arch, RemoteAddr};
@@ -223,6 +223,9 @@ impl Patches {
     }
 }
 
+/// No hop and what aligns the function behind it takes more.
+const HOP_ROOM: u64 = 64;
+
 /// The names that the package itself has for the code of `target`.
 fn names_of(arch: &'static dyn Arch, file: &PackageFile, target: &TargetRecord) -> Result<Vec<Function>> {
     let other = || {
@@ -236,10 +239,19 @@ fn names_of(arch: &'static dyn Arch, file: &PackageFile, target: &TargetRecord) 
     let Some(code) = target.areas.iter().find(|a| a.access == Access::Code) else { return Ok(Vec::new()) };
     let place = |(name, at, size): (&str, u64, u64)| Function { name: name.into(), at: code.start.plus(at).0, size };
     let named: Vec<Function> = layout.functions().map(place).collect();
-    // The record says where the replaced functions are: all others are believed with them.
+    // The record says where the replaced functions are, or the hops to them: all others are believed with them.
+    let (run, _) = layout.run(Run::Code);
+    let hop = |name: &str| {
+        let at = layout.hop(file.package.symbol(name)?.0)?;
+        Some(code.start.plus(at.checked_sub(run)?))
+    };
     let agrees = target.functions.iter().all(|f| {
         let new = manifest.functions.iter().find(|m| target.bias.remote(m.entry) == f.entry).map(|m| &m.new_symbol);
-        new.is_some_and(|new| named.iter().any(|n| n.name == *new && n.at == f.new.0))
+        let is_there = |new: &String| match hop(new) {
+            Some(hop) => hop == f.new,
+            None => named.iter().any(|n| n.name == *new && n.at == f.new.0),
+        };
+        new.is_some_and(is_there)
     });
     if agrees { Ok(named) } else { Err(other()) }
 }
@@ -256,8 +268,20 @@ fn functions(
 ) -> Vec<Function> {
     // By address: a name, where there is one, and an end, where it is known. What comes later knows better.
     let mut known: BTreeMap<u64, (Option<String>, Option<u64>)> = BTreeMap::new();
+    let starts: BTreeSet<u64> = described.iter().map(|r| r.start).chain(named.iter().map(|f| f.at)).collect();
     for f in &target.functions {
-        known.insert(f.new.0, (Some(f.name.clone()), None));
+        // No function begins at a hop, but a little behind it the one that it leads to.
+        let near = f.new.0.saturating_add(1)..=f.new.0.saturating_add(HOP_ROOM);
+        let is_new = |at: &u64| target.functions.iter().any(|f| f.new.0 == *at);
+        match starts.range(near).next().filter(|at| !starts.contains(&f.new.0) && !is_new(at)) {
+            Some(function) => {
+                known.insert(f.new.0, (Some(format!("{}.hop", f.name)), None));
+                known.insert(*function, (Some(f.name.clone()), None));
+            }
+            None => {
+                known.insert(f.new.0, (Some(f.name.clone()), None));
+            }
+        }
         if let Some(gate) = &f.gate {
             known.insert(gate.at.0, (Some(format!("{}.gate", f.name)), gate.at.0.checked_add(gate.len)));
         }
@@ -354,6 +378,10 @@ mod tests {
         let named = [named("new_f", 0, 0x31), named("helper", 0x50, 16), named("assembly", 0x80, 3)];
         let rows = [f, g, ("helper@fix", 0x50, 16), ("assembly@fix", 0x80, 3), ("rest@fix", 0xf0, 6), gate];
         check(&frames, &named, &[(0, 0x31), (0x50, 16), (0xf0, 6)], &rows);
+        // What the record takes for f is a hop to it.
+        let behind = [CODE + 0x18..CODE + 0x31, CODE + 0x40..CODE + 0x48];
+        let rows = [("f.hop@fix", 0, 0x18), ("f@fix", 0x18, 0x19), g, gate];
+        check(&behind, &[], &[(0, 0x31)], &rows);
     }
 
     #[test]

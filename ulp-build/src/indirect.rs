@@ -12,26 +12,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The same diffs, with the bodies of such a compile where library data was not found; `None`: it does not help, or is not
-/// proved to be right. `apart`: the flags also take data apart. `recompile` compiles the fixed side of the unit of this index with more flags.
+/// proved to be right. `flags` are those of each unit, none where there is no other way; `apart`: they also take data apart.
+/// `recompile` compiles the fixed side of the unit of this index with more flags.
 pub fn through_slots(
     units: &[Unit],
     diffs: &[UnitDiff],
     refusals: &[Refusal],
-    flags: &[&str],
+    flags: &[Vec<&str>],
     apart: bool,
     recompile: impl Fn(usize, &[&str]) -> Result<PathBuf>,
 ) -> Option<Vec<UnitDiff>> {
     let helps = |r: &Refusal| r.code == Code::Unresolved || apart && may_be_apart(r);
-    if flags.is_empty() || !refusals.iter().all(helps) {
+    if !refusals.iter().all(helps) {
         return None;
     }
     let missing: BTreeSet<&str> = refusals.iter().filter_map(|r| r.symbol.as_deref()).collect();
     let mut all = diffs.to_vec();
     let mut helped = false;
-    for (index, (unit, diff)) in units.iter().zip(&mut all).enumerate() {
+    for (index, ((unit, diff), flags)) in units.iter().zip(&mut all).zip(flags).enumerate() {
         let changed = || diff.fix.is_some() && diff.verdicts.values().any(|v| *v != Verdict::Same);
         let wanted = newly_refers(diff, &missing) || apart && changed();
-        if !wanted {
+        if !wanted || flags.is_empty() {
             continue;
         }
         let fix = match recompile(index, flags) {

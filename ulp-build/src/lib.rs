@@ -89,21 +89,36 @@ pub fn make(request: &Request, progress: &progress::Progress) -> Result<Made, St
     })
 }
 
-/// Flags for another compile of the fixed side, with which what was refused may be possible; and whether they take data apart.
-fn other_ways(built: &model::Built, refusals: &[model::Refusal]) -> anyhow::Result<(Vec<&'static str>, bool)> {
+/// Flags for another compile of each unit's fixed side, with which what was refused may be possible; and whether they take data
+/// apart.
+fn other_ways(built: &model::Built, refusals: &[model::Refusal]) -> anyhow::Result<(Vec<Vec<&'static str>>, bool)> {
+    let none = || (vec![Vec::new(); built.units.len()], false);
     let arch = built.links.first().map(|link| identity::architecture(&link.rebuilt)).transpose()?.flatten();
-    let (Some(link), Some(arch)) = (built.links.first(), arch) else { return Ok((Vec::new(), false)) };
-    let mut flags = Vec::new();
+    let Some(arch) = arch else { return Ok(none()) };
     let apart = !arch.apart_flags().is_empty() && refusals.iter().any(indirect::may_be_apart);
-    if apart {
-        flags.extend(arch.apart_flags());
-    }
-    // A library's code reaches foreign data through slots anyway.
     let unresolved = refusals.iter().any(|r| r.code == model::Code::Unresolved);
-    if unresolved && !identity::is_library(&link.rebuilt)? {
-        flags.extend(arch.slot_flags());
+    let mut libraries = Vec::new();
+    for link in &built.links {
+        if identity::is_library(&link.rebuilt)? {
+            libraries.push(link);
+        }
     }
-    Ok((flags, apart))
+    // A library's code reaches foreign data through slots anyway, and its own where another file may have it in its stead: what
+    // a program is compiled with would take that away.
+    let in_library = |unit: &model::Unit| {
+        let has = |link: &&model::LinkedElf| {
+            let digest = unit.pristine_digest.as_ref();
+            let old = digest.is_some_and(|digest| link.inputs.values().any(|input| input == digest));
+            old || digest.is_none()
+        };
+        libraries.iter().any(has)
+    };
+    let flags_of = |unit| {
+        let apart_flags = if apart { arch.apart_flags() } else { &[] };
+        let slot_flags = if unresolved && !in_library(unit) { arch.slot_flags() } else { &[] };
+        [apart_flags, slot_flags].concat()
+    };
+    Ok((built.units.iter().map(flags_of).collect(), apart))
 }
 
 /// Writes the package, whole or not at all.

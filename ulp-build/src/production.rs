@@ -420,7 +420,7 @@ fn symbols(file: &File<'_>) -> Result<Vec<Symbol>, ElfError> {
             continue;
         }
         let name = String::from_utf8_lossy(table.symbol_name(endian, symbol)?).into_owned();
-        if symbol.is_local() && is_mapping_symbol(&name) {
+        if symbol.is_local() && symbol.st_type() == elf::STT_NOTYPE && is_mapping_symbol(&name) {
             continue;
         }
         let mut kind = kind_of(symbol.st_type());

@@ -120,7 +120,7 @@ impl Context<'_> {
         if matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero) {
             return self.thread_local(from, user, id, row);
         }
-        if let Some(meaning) = self.in_block(from.0, user, id, r, row)? {
+        if let Some(meaning) = self.in_block(from.0, user, id, row)? {
             return Ok(meaning);
         }
         let stands = self.stands_for.get(&key).copied().unwrap_or(key);
@@ -141,8 +141,14 @@ impl Context<'_> {
                 _ => Ok(Meaning::Own(key)),
             };
         }
-        if atom.scope != Scope::Local && !bound_locally(row) && self.linked.rebuilt.is_preemptible(&atom.name) {
-            return self.dynamic(user, &atom.name, r, row);
+        if atom.scope != Scope::Local && self.linked.rebuilt.is_preemptible(&atom.name) {
+            if !bound_locally(row) {
+                return self.dynamic(user, &atom.name, r, row);
+            }
+            // A function may have a local alias, by which its own file reaches it.
+            if atom.kind != AtomKind::Function {
+                return Err(bound_too_early(user, &atom.name, row));
+            }
         }
         let place = match (&unit.pristine, unit.pristine_of(id), &unit.object) {
             (Some(pristine), Some(id), Some(object)) => self.linked.winner(pristine, object, id).0,
@@ -162,14 +168,7 @@ impl Context<'_> {
 
     /// A reference to a datum through which others of its block may be reached: right where the running program has the whole
     /// block as the fixed object has it. `None`: it stands alone.
-    fn in_block(
-        &self,
-        index: usize,
-        user: &str,
-        id: AtomId,
-        r: &Ref,
-        row: &RelocRow,
-    ) -> Result<Option<Meaning>, Refusal> {
+    fn in_block(&self, index: usize, user: &str, id: AtomId, row: &RelocRow) -> Result<Option<Meaning>, Refusal> {
         let unit = &self.units[index];
         let Some(fix) = unit.diff.fix.as_deref().filter(|_| !unit.diff.apart) else { return Ok(None) };
         let (Some(block), Some(named)) = (fix.block(id), fix.atoms.get(id.0)) else { return Ok(None) };
@@ -216,7 +215,7 @@ impl Context<'_> {
         }
         let addr = LinkAddr(start.wrapping_add(named.offset));
         if named.scope != Scope::Local && self.linked.rebuilt.is_preemptible(&named.name) {
-            return self.dynamic(user, &named.name, r, row).map(Some);
+            return Err(bound_too_early(user, &named.name, row));
         }
         self.local(named.name.clone(), addr, named.size, kind_of(named.kind)).map(Some)
     }
@@ -554,6 +553,13 @@ fn kind_of(kind: AtomKind) -> ulp_format::SymbolKind {
 fn bound_locally(row: &RelocRow) -> bool {
     use Formula::{PageOffset, PagePcRelative, PcPages, PcRelative, TpOffset, TpOffsetRounded};
     matches!(row.formula, PcRelative | PagePcRelative | PageOffset | PcPages(_) | TpOffset | TpOffsetRounded)
+}
+
+/// Another file may have the symbol in this one's stead, and the code was compiled as if none could. Linkers refuse it too.
+fn bound_too_early(user: &str, name: &str, row: &RelocRow) -> Refusal {
+    let message =
+        format!("{user} reaches {name} of the library itself ({}), and another file may define it instead", row.name);
+    refusal(Code::Unsupported, user, message, "compile the fix as the library was compiled, with -fPIC")
 }
 
 fn thread_local(row: &RelocRow) -> bool {

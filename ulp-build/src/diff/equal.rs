@@ -93,6 +93,7 @@ impl<'a> Comparison<'a> {
         if !same {
             // What counted as equal because this pair did has to be asked again.
             self.memo.retain(|_, known| !*known);
+            self.blocks.retain(|_, known| !*known);
         }
         self.memo.insert((o, f), same);
         same

@@ -60,7 +60,7 @@ fn names_something(symbol: &Symbol) -> bool {
     let local = symbol.bind == elf::STB_LOCAL;
     let untyped = symbol.kind == elf::STT_NOTYPE && local;
     let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);
-    let mapping = local && is_mapping_symbol(&symbol.name);
+    let mapping = untyped && is_mapping_symbol(&symbol.name);
     !bookkeeping && !mapping
 }
 
