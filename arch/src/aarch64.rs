@@ -236,6 +236,9 @@ impl Arch for Aarch64 {
     fn may_be_cured(&self, regs: &Regs) -> Option<u64> {
         call::may_be_cured(regs)
     }
+    fn set_call_number(&self, regs: &mut Regs, number: u64) {
+        regs.words[call::NUMBER] = number;
+    }
     fn may_be_resumed(&self, regs: &Regs) -> Option<u64> {
         call::may_be_resumed(regs)
     }

@@ -537,6 +537,8 @@ pub trait Arch: Sync + fmt::Debug {
     fn may_be_resumed(&self, _regs: &Regs) -> Option<u64> {
         None
     }
+    /// Puts the number of a call where the thread has it.
+    fn set_call_number(&self, _regs: &mut Regs, _number: u64) {}
     /// [`Arch::in_restart_block`] for a thread that slept as `asleep` says.
     fn in_restart_block_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
         self.in_restart_block(regs)

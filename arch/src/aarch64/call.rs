@@ -10,7 +10,7 @@ use super::jump::Code;
 use crate::{Asleep, Mark, Regs, RemoteAddr, SetWord, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
-const NUMBER: usize = 8;
+pub(super) const NUMBER: usize = 8;
 pub(super) const SP: usize = 31;
 pub(super) const PC: usize = 32;
 pub(super) const PSTATE: usize = 33;

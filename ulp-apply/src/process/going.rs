@@ -102,6 +102,11 @@ fn pay_anew(process: &Process, tid: i32, debt: Debt) {
     let (Ok(own), Ok(number)) = (i32::try_from(arch.call_number(Call::Restart)), i32::try_from(number)) else { return };
     if sys::set_number(tid, set).is_ok_and(|entered| entered == own) {
         let _ = sys::change_set_number(tid, set, number);
+        // The next stop has to find the call that is made.
+        if let (Ok(mut regs), Some(number)) = (sys::get_regs(tid, arch.regs_len()), debt.anew) {
+            arch.set_call_number(&mut regs, number);
+            let _ = sys::set_regs(tid, &regs);
+        }
     }
 }
 
