@@ -264,7 +264,8 @@ fn what_waits_with_a_restart_block_goes_on_with_it() {
         assert_eq!(aarch64().may_be_resumed(&regs), Some(asleep.number).filter(|_| block), "{name} {x1}");
         let mut want = regs;
         if block {
-            want.words[8] = number("restart_syscall");
+            aarch64().set_call_number(&mut want, number("restart_syscall"));
+            assert_eq!(want.words[8], number("restart_syscall"));
         }
         assert_eq!(aarch64().resumed(&regs, &asleep), want, "{name} {x1}");
         for restart in [false, true] {

@@ -111,7 +111,7 @@ impl Process {
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
         let places = self.places_for_stub(max_stop)?;
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let _end = end_us_after(max_stop.max(PATIENCE));
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
             let mut remote = Remote {

@@ -20,7 +20,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use ulp_arch::{Arch, Asleep, Call, Regs};
 
@@ -33,6 +33,9 @@ const PER_THREAD: Duration = Duration::from_micros(15);
 
 /// How long threads that were told to stop are waited for when the stop has come to nothing.
 const STRAGGLERS: Duration = Duration::from_millis(200);
+
+/// How long a tracer's end may take.
+const TRACERS_END: Duration = Duration::from_secs(1);
 
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -114,13 +117,16 @@ impl Quiet<'_> {
 /// kernel, until somebody has taken note of the end of each of its fellows that is traced; and a request to trace waits,
 /// inside the kernel too, until the other program is there. So the tracer cannot take note of an end while it makes such
 /// a request, and only another thread of ours can.
-pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+pub(super) fn on_tracer<R: Send>(process: &Process, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    let pid = process.pid;
     const WATCH: Duration = Duration::from_millis(20);
     let waiting = std::thread::current();
     let done = AtomicBool::new(false);
     let seizing = Arc::new(AtomicU64::new(0));
-    std::thread::scope(|scope| {
+    let tid = AtomicI32::new(0);
+    let result = std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
+            tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
             sys::short_sleeps();
             sys::count_seizing(&seizing);
             let result = f();
@@ -147,7 +153,15 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
             }
             Err(source) => Err(Error::System { what: "start a thread", source }),
         }
-    })
+    });
+    if process.arch.needs_asleep() {
+        // It lets go of what it still traces a moment after it can be joined.
+        let deadline = Instant::now() + TRACERS_END;
+        while sys::is_own_thread(tid.load(Ordering::SeqCst)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+    result
 }
 
 /// Waits for a thread's next report; `None` when the deadline passes first.
@@ -307,7 +321,7 @@ impl Process {
         f: impl FnOnce(&Quiet<'_>) -> R + Send,
     ) -> Result<(R, Timings), Error> {
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
             let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -353,7 +367,7 @@ impl Process {
     /// threads are left alone. Returns those that are still busy, or could not be stopped.
     pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let mut scratch = Scratch::new(max_stop);
             let files = Files::open(self)?;
             let mut crowd = Crowd::new(self, max_stop);
