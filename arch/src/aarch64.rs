@@ -252,7 +252,7 @@ impl Arch for Aarch64 {
     }
     /// Nothing in the registers does it: the kernel sets x8 when the thread goes on. Who has to, lets the thread go on with
     /// PTRACE_SYSCALL and gives `restart_syscall` the number of the call again where it enters it (NT_ARM_SYSTEM_CALL), which
-    /// is before filters see it.
+    /// is before filters see it; and x8 too, or the next stop would see `restart_syscall` there.
     fn begin_anew(&self, _regs: &mut Regs) {}
 
     fn needs_asleep(&self) -> bool {
@@ -269,6 +269,12 @@ impl Arch for Aarch64 {
     }
     fn may_be_resumed(&self, regs: &Regs) -> Option<u64> {
         call::may_be_resumed(regs)
+    }
+    fn set_call_number(&self, regs: &mut Regs, number: u64) {
+        regs.words[call::NUMBER] = number;
+    }
+    fn resuming_ended(&self, regs: &Regs) -> Option<Regs> {
+        call::resuming_ended(regs)
     }
     fn in_restart_block_of(&self, regs: &Regs, asleep: &Asleep) -> bool {
         call::has_restart_block(regs, asleep)

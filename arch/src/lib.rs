@@ -588,6 +588,13 @@ pub trait Arch: Sync + fmt::Debug {
     fn may_be_resumed(&self, _regs: &Regs) -> Option<u64> {
         None
     }
+    /// Puts a call's number to where a later stop of the thread looks for it, as if the thread had made this call itself.
+    fn set_call_number(&self, _regs: &mut Regs, _number: u64) {}
+    /// The registers of a thread that would go on with `restart_syscall`, if the instruction at the program counter makes calls, with
+    /// the wait ended by EINTR in its place.
+    fn resuming_ended(&self, _regs: &Regs) -> Option<Regs> {
+        None
+    }
     /// [`Arch::in_restart_block`] for a thread that slept as `asleep` says.
     fn in_restart_block_of(&self, regs: &Regs, _asleep: &Asleep) -> bool {
         self.in_restart_block(regs)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static atomic_long eintr, early, wrong, laps, births, alarms;
@@ -112,6 +114,12 @@ static void *waiter(void *kind)
 	for (;;)
 		wait_somehow(kind);
 	return NULL;
+}
+
+static void *reader(void *unused)
+{
+	wait_somehow("read");
+	return unused;
 }
 
 /* Runs all the time, with values in registers that must survive whatever is done to this thread. */
@@ -340,6 +348,96 @@ static void *pestered(void *kind)
 	return NULL;
 }
 
+/* What a handler leaves in the registers is not what its call was given. */
+static void note_and_ask(int signal)
+{
+	(void)signal;
+	alarms++;
+	syscall(SYS_getpid);
+}
+
+static void *hasty_pesterer(void *whom)
+{
+	for (;;) {
+		long before = alarms;
+
+		syscall(SYS_tgkill, getpid(), (int)(long)whom, SIGUSR1);
+		while (alarms == before)
+			;
+	}
+	return NULL;
+}
+
+/* Waits, and is always in a handler or on its way out of one: each wait ends with EINTR and with nothing else. */
+static void *harried(void *unused)
+{
+	struct sigaction action = { .sa_handler = note_and_ask };
+	struct epoll_event event;
+	int epoll = dup2(epoll_create1(0), 77);
+
+	sigaction(SIGUSR1, &action, NULL);
+	start(hasty_pesterer, (void *)syscall(SYS_gettid));
+	for (;;)
+		if (epoll_wait(epoll, &event, 1, -1) != -1 || errno != EINTR)
+			wrong++;
+	return unused;
+}
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#define STACK (256 * 1024)
+#define GUARD 65536	/* a page of any size */
+
+/* Two threads' stacks in one mapping, with nothing but guard pages between them, as the C library makes them. */
+static void start_guarded(void *(*lower)(void *), void *(*upper)(void *))
+{
+	char *room = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *(*run[2])(void *) = { lower, upper };
+
+	for (int i = 0; i < 2; i++) {
+		pthread_attr_t attr;
+		pthread_t thread;
+
+		/* Kernels that have none are no matter: then the stacks are read through. */
+		madvise(room + i * STACK, GUARD, MADV_GUARD_INSTALL);
+		pthread_attr_init(&attr);
+		pthread_attr_setstack(&attr, room + i * STACK + GUARD, STACK - GUARD);
+		if (pthread_create(&thread, &attr, run[i], NULL))
+			exit(2);
+	}
+}
+
+static ucontext_t outer, inner;
+
+static void sleep_in_context(void)
+{
+	sleep_above(never[0]);
+}
+
+/* A coroutine's stack in a frame, with guard pages above it: what went on with it has its frames beyond them. */
+IN("beneath_text") static long switch_inside(void)
+{
+	long result = swapcontext(&outer, &inner);
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+static void *on_a_stack_in_a_frame(void *unused)
+{
+	char array[4 * GUARD] __attribute__((aligned(GUARD)));
+
+	madvise(array + 2 * GUARD, GUARD, MADV_GUARD_INSTALL);
+	getcontext(&inner);
+	inner.uc_stack.ss_sp = array;
+	inner.uc_stack.ss_size = 2 * GUARD;
+	makecontext(&inner, sleep_in_context, 0);
+	switch_inside();
+	__asm__ volatile("" :: "r"(array) : "memory");
+	return unused;
+}
+
 static void filter(unsigned int number, unsigned int answer)
 {
 	struct sock_filter code[] = {
@@ -355,15 +453,20 @@ static void filter(unsigned int number, unsigned int answer)
 		exit(3);
 }
 
-static void start(void *(*run)(void *), void *arg)
+static void start_with(void *(*run)(void *), void *arg, size_t stack)
 {
 	pthread_t thread;
 	pthread_attr_t attr;
 
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 256 * 1024);
+	pthread_attr_setstacksize(&attr, stack);
 	if (pthread_create(&thread, &attr, run, arg))
 		exit(2);
+}
+
+static void start(void *(*run)(void *), void *arg)
+{
+	start_with(run, arg, STACK);
 }
 
 static void *answer(void *unused)
@@ -415,6 +518,12 @@ int main(int argc, char **argv)
 			filter(SYS_mmap, SECCOMP_RET_ERRNO | EPERM);
 		else if (!strcmp(argv[i], "seccomp-resume"))
 			filter(SYS_restart_syscall, SECCOMP_RET_KILL_PROCESS);
+		else if (!strcmp(argv[i], "harried"))
+			start(harried, NULL);
+		else if (!strcmp(argv[i], "guarded"))
+			start_guarded(reader, sleeper);
+		else if (!strcmp(argv[i], "guarded-frame"))
+			start_with(on_a_stack_in_a_frame, NULL, 16 * GUARD);
 		else if (!strncmp(argv[i], "let-in-", 7))
 			start(pestered, argv[i]);
 		else if (!strcmp(argv[i], "alarms")) {
@@ -435,6 +544,10 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	if (argc > 2 && !strcmp(argv[argc - 2], "only")) {
 		alone = 1;
+		if (!strcmp(argv[argc - 1], "guarded-frame")) {
+			start(answer, NULL);
+			on_a_stack_in_a_frame(NULL);
+		}
 		waiter(argv[argc - 1]);
 	}
 	if (argc > 1 && !strcmp(argv[argc - 1], "leave")) {

@@ -10,7 +10,7 @@ use super::jump::Code;
 use crate::{Asleep, Mark, Regs, RemoteAddr, SetWord, Stub};
 
 // Words of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h): x0..x30, sp, pc, pstate.
-const NUMBER: usize = 8;
+pub(super) const NUMBER: usize = 8;
 pub(super) const SP: usize = 31;
 pub(super) const PC: usize = 32;
 pub(super) const PSTATE: usize = 33;
@@ -92,6 +92,14 @@ pub(super) fn may_be_cured(regs: &Regs) -> Option<u64> {
 pub(super) fn may_be_resumed(regs: &Regs) -> Option<u64> {
     let number = regs.words[NUMBER];
     waits_with_a_limit(number, &regs.words).then_some(number)
+}
+
+/// The wait that `restart_syscall` would go on with, ended.
+pub(super) fn resuming_ended(regs: &Regs) -> Option<Regs> {
+    let mut ended = *regs;
+    ended.words[0] = EINTR;
+    ended.words[PC] = regs.words[PC].wrapping_add(SVC_LEN);
+    (regs.words[NUMBER] == RESTART_SYSCALL).then_some(ended)
 }
 
 /// Whether the call that restarts waits with a restart block: `restart_syscall` goes on with it, and the call itself

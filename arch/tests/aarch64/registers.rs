@@ -228,6 +228,13 @@ fn the_cure_is_for_listed_calls_with_eintr_alone() {
     }
 }
 
+/// The same registers with the call ended.
+fn stopped(regs: &Regs, asleep: &Asleep) -> Regs {
+    let mut stopped = *regs;
+    (stopped.words[0], stopped.words[PC]) = (EINTR, asleep.pc);
+    stopped
+}
+
 #[test]
 fn what_waits_with_a_restart_block_goes_on_with_it() {
     let Some(number) = numbers() else { return };
@@ -257,15 +264,21 @@ fn what_waits_with_a_restart_block_goes_on_with_it() {
         assert_eq!(aarch64().may_be_resumed(&regs), Some(asleep.number).filter(|_| block), "{name} {x1}");
         let mut want = regs;
         if block {
-            want.words[8] = number("restart_syscall");
+            aarch64().set_call_number(&mut want, number("restart_syscall"));
+            assert_eq!(want.words[8], number("restart_syscall"));
         }
         assert_eq!(aarch64().resumed(&regs, &asleep), want, "{name} {x1}");
-        let mut stopped = regs;
-        (stopped.words[0], stopped.words[PC]) = (EINTR, asleep.pc);
         for restart in [false, true] {
-            let want = if ended || !restart { stopped } else { regs };
+            let want = if ended || !restart { stopped(&regs, &asleep) } else { regs };
             assert_eq!(aarch64().interrupted(&regs, &asleep, restart), want, "{name} {x1}");
         }
+        // Stopped behind the entry of a call that was made in place of `restart_syscall`, and at a later stop.
+        let mut entered = want;
+        aarch64().set_call_number(&mut entered, asleep.number);
+        assert_eq!(entered, regs, "{name} {x1}: the number is all that tells");
+        // Ended where it may not be resumed.
+        let resuming = regs.words[8] == number("restart_syscall");
+        assert_eq!(aarch64().resuming_ended(&regs), resuming.then_some(stopped(&regs, &asleep)), "{name} {x1}");
         // A thread that has left its call is left alone.
         let gone = Regs {
             words: {

@@ -145,6 +145,10 @@ pub enum Error {
     Not64Bit { pid: i32 },
     #[error("processes of this machine ({machine}) are not supported yet")]
     Unsupported { machine: &'static str },
+    #[error(
+        "the pages of this machine have {size} bytes, and processes are patched only where they have 4096; boot a kernel with pages of 4 KiB"
+    )]
+    PageSize { size: u64 },
     #[error("another ulp-apply works on process {pid}; try again when it is done")]
     Locked { pid: i32 },
     #[error("process {pid} is busy: {}", .threads.first().map(ToString::to_string).unwrap_or_default())]
@@ -227,6 +231,7 @@ impl Error {
             | Self::NoPermission { .. }
             | Self::Not64Bit { .. }
             | Self::Unsupported { .. }
+            | Self::PageSize { .. }
             | Self::NoPadding { .. }
             | Self::Seccomp { .. }
             | Self::SeccompUnreadable { .. }

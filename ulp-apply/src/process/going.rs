@@ -5,6 +5,7 @@
 //! wait for ever. So such a thread is seen into its call, and stays traced until the tracer ends, which does not stop it again. A
 //! signal with a handler that comes first finds the call ended.
 
+use super::stop::look_and_cure;
 use super::sys::{self, Wait};
 use super::{Process, RemoteAddr, task};
 use std::time::{Duration, Instant};
@@ -19,43 +20,86 @@ pub(super) struct Debt {
     pub anew: Option<u64>,
 }
 
-/// Lets a stopped thread go, with a signal unless it is 0. One with a debt is to be seen off after this.
-pub(super) fn let_go(tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<Option<(i32, Debt)>> {
-    match debt {
-        None => sys::detach(tid, signal).map(|()| None),
-        Some(debt) => sys::cont_to_syscall(tid, signal).map(|()| Some((tid, debt))),
-    }
+/// How long threads may take to get to a processor and into their calls.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Likewise where a thread would be the death of its process on its own.
+const GREAT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Threads that were let go and are not on their own yet. None of them is held. They are traced until the tracer ends: to be let
+/// go by a request a thread has to stop, and this would end a call that it is about to begin. A signal stops who is traced,
+/// so they are to be looked at again and again.
+#[derive(Default)]
+pub(super) struct Going {
+    /// In front of their calls.
+    left: Vec<(i32, Debt)>,
+    /// In their calls.
+    there: Vec<(i32, Option<Asleep>)>,
 }
 
-/// How long threads may take to get to a processor and into their calls.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Waits until each of these threads is in its call or has a signal's handler to run. None of them is held meanwhile. Returns those
-/// that go on traced, until the tracer ends: to be let go by a request a thread has to stop, and this would end a call that it is
-/// about to begin. Those that have not come there in time go on likewise, in front of their calls.
-pub(super) fn see_off(process: &Process, going: impl IntoIterator<Item = (i32, Debt)>) -> Vec<i32> {
-    /// Looks before the first sleep.
-    const SPINS: u32 = 20;
-    let mut left: Vec<(i32, Debt)> = going.into_iter().collect();
-    let mut traced = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    for look in 0u32.. {
-        // One that waits for a processor does not keep the others in front of their calls.
-        left.retain(|(tid, debt)| match see_one_off(process, *tid, *debt) {
-            Seen::Waits => true,
-            Seen::InCall => {
-                traced.push(*tid);
-                false
-            }
-            Seen::Gone => false,
-        });
-        if left.is_empty() || Instant::now() >= deadline {
-            break;
-        }
-        if look < SPINS { sys::yield_now() } else { sys::await_child(Duration::from_micros(500)) }
+impl Going {
+    /// Lets a stopped thread go, with a signal unless it is 0. One with a debt is to be seen off after this.
+    pub fn let_go(&mut self, tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<()> {
+        let Some(debt) = debt else { return sys::detach(tid, signal) };
+        sys::cont_to_syscall(tid, signal)?;
+        self.left.push((tid, debt));
+        Ok(())
     }
-    traced.extend(left.iter().map(|(tid, _)| tid));
-    traced
+
+    /// Whether a thread may be in front of its call: it would begin the call in its next stop.
+    pub fn is_on_its_way(&self, tid: i32) -> bool {
+        self.left.iter().any(|(other, _)| *other == tid)
+    }
+
+    /// Takes a thread out that is in its call, with that call.
+    pub fn take_back(&mut self, tid: i32) -> Option<Option<Asleep>> {
+        let index = self.there.iter().position(|(other, _)| *other == tid)?;
+        Some(self.there.swap_remove(index).1)
+    }
+
+    /// Looks once at each of them, and waits for none.
+    pub fn look(&mut self, process: &Process) {
+        for (tid, debt) in std::mem::take(&mut self.left) {
+            match see_one_off(process, tid, debt) {
+                Seen::Waits => self.left.push((tid, debt)),
+                Seen::InCall(asleep) => self.there.push((tid, asleep)),
+                Seen::Gone => {}
+            }
+        }
+        for (tid, asleep) in std::mem::take(&mut self.there) {
+            let signal = match sys::wait(tid) {
+                Ok(None) => {
+                    self.there.push((tid, asleep));
+                    continue;
+                }
+                Err(e) if e.raw_os_error() == Some(libc::EINTR) => {
+                    self.there.push((tid, asleep));
+                    continue;
+                }
+                Ok(Some(Wait::Ended)) | Err(_) => continue,
+                Ok(Some(Wait::Signal(signal))) => signal,
+                Ok(Some(_)) => 0,
+            };
+            let looked = look_and_cure(process, tid, signal, asleep.as_ref());
+            // Whatever fails here fails because the thread has ended.
+            let _ = self.let_go(tid, signal, looked.map_or_else(|e| e.debt, |looked| looked.debt));
+        }
+    }
+
+    /// Waits until each of them is in its call or has a signal's handler to run, but not for ever.
+    pub fn see_off(&mut self, process: &Process) {
+        /// Looks before the first sleep.
+        const SPINS: u32 = 20;
+        let began = Instant::now();
+        for look in 0u32.. {
+            self.look(process);
+            let dear = self.left.iter().any(|(_, debt)| debt.anew.is_some());
+            if self.left.is_empty() || began.elapsed() >= if dear { GREAT_PATIENCE } else { PATIENCE } {
+                break;
+            }
+            if look < SPINS { sys::yield_now() } else { sys::await_child(Duration::from_micros(500)) }
+        }
+    }
 }
 
 /// Where a thread is that was let go with a debt.
@@ -63,7 +107,7 @@ enum Seen {
     /// Not in its call yet.
     Waits,
     /// There, and traced.
-    InCall,
+    InCall(Option<Asleep>),
     /// On its way without us.
     Gone,
 }
@@ -72,10 +116,12 @@ fn see_one_off(process: &Process, tid: i32, debt: Debt) -> Seen {
     let signal = match sys::wait(tid) {
         Ok(Some(Wait::Syscall)) => {
             pay_anew(process, tid, debt);
-            return if sys::cont(tid, 0).is_ok() { Seen::InCall } else { Seen::Gone };
+            let asleep = task::asleep(process.pid, tid);
+            return if sys::cont(tid, 0).is_ok() { Seen::InCall(asleep) } else { Seen::Gone };
         }
         Ok(Some(Wait::Signal(signal))) if task::catches(process.pid, tid, signal) => {
-            if let Some(interrupted) = debt.interrupted {
+            let interrupted = debt.interrupted.or_else(|| end_anew(process, tid, debt));
+            if let Some(interrupted) = interrupted {
                 let _ = sys::set_regs(tid, &interrupted);
             }
             signal
@@ -98,11 +144,24 @@ fn see_one_off(process: &Process, tid: i32, debt: Debt) -> Seen {
 /// At the entry of `restart_syscall`: the call is made in its place. Filters look at the number after this.
 fn pay_anew(process: &Process, tid: i32, debt: Debt) {
     let arch = process.arch();
-    let (Some(set), Some(number)) = (arch.call_number_in(), debt.anew) else { return };
-    let (Ok(own), Ok(number)) = (i32::try_from(arch.call_number(Call::Restart)), i32::try_from(number)) else { return };
+    let (Some(set), Some(anew)) = (arch.call_number_in(), debt.anew) else { return };
+    let (Ok(own), Ok(number)) = (i32::try_from(arch.call_number(Call::Restart)), i32::try_from(anew)) else { return };
     if sys::set_number(tid, set).is_ok_and(|entered| entered == own) {
         let _ = sys::change_set_number(tid, set, number);
+        // The next stop of this wait has to find the call, and not the number that the kernel has put there.
+        if let Ok(mut regs) = sys::get_regs(tid, arch.regs_len()) {
+            arch.set_call_number(&mut regs, anew);
+            let _ = sys::set_regs(tid, &regs);
+        }
     }
+}
+
+/// The registers of a thread that a handler is to interrupt, if the kernel has put it in front of `restart_syscall` already: to come
+/// back there would be its death. Before, the kernel itself ends the wait.
+fn end_anew(process: &Process, tid: i32, debt: Debt) -> Option<Regs> {
+    debt.anew?;
+    let regs = sys::get_regs(tid, process.arch().regs_len()).ok()?;
+    resuming_ended(process, &regs)
 }
 
 /// The call with this number from which a stopped thread has come back, where the kernel has forgotten it: with the argument that
@@ -125,9 +184,16 @@ pub(super) fn call_of(process: &Process, tid: i32, regs: &Regs, number: u64) -> 
 
 /// The number of the call with which a stopped thread would go on by `restart_syscall`, if it stands in front of one.
 pub(super) fn resumable(process: &Process, regs: &Regs) -> Option<u64> {
+    process.arch().may_be_resumed(regs).filter(|_| makes_a_call(process, regs))
+}
+
+/// The registers of a stopped thread with its wait ended, if it would go on with it by `restart_syscall`.
+pub(super) fn resuming_ended(process: &Process, regs: &Regs) -> Option<Regs> {
+    process.arch().resuming_ended(regs).filter(|_| makes_a_call(process, regs))
+}
+
+fn makes_a_call(process: &Process, regs: &Regs) -> bool {
     let arch = process.arch();
-    let number = arch.may_be_resumed(regs)?;
     let call = arch.call_instruction();
-    let there = process.read_vec(RemoteAddr(arch.pc(regs)), call.len()).ok()?;
-    (there == call).then_some(number)
+    process.read_vec(RemoteAddr(arch.pc(regs)), call.len()).is_ok_and(|there| there == call)
 }

@@ -80,22 +80,53 @@ impl Process {
 
 /// The same, by a pagemap that is open already.
 pub(super) fn resident(pagemap: &File, range: Range<u64>, file: bool, deadline: Instant) -> Option<Vec<Range<u64>>> {
-    let own = |entry: u64| entry & (PRESENT | SWAPPED) != 0 && entry & GUARD == 0 && !(file && entry & FILE_PAGE != 0);
-    pages(pagemap, range, own, deadline)
+    there(pagemap, range, |_, entry| is_there(entry) && !(file && entry & FILE_PAGE != 0), deadline)
 }
 
-/// The pages of a mapping that guard the stacks in it: what is beyond one is no part of the stack on this side.
+/// Those of a stack whose top is at `top` or above: up to the first guard there.
+pub(super) fn resident_stack(
+    pagemap: &File,
+    range: Range<u64>,
+    top: Option<u64>,
+    deadline: Instant,
+) -> Option<Vec<Range<u64>>> {
+    let mut ended = false;
+    let own = |at: u64, entry: u64| {
+        ended |= entry & GUARD != 0 && top.is_some_and(|top| top < at);
+        is_there(entry) && !ended
+    };
+    there(pagemap, range, own, deadline)
+}
+
+fn is_there(entry: u64) -> bool {
+    entry & (PRESENT | SWAPPED) != 0 && entry & GUARD == 0
+}
+
+fn there(
+    pagemap: &File,
+    range: Range<u64>,
+    own: impl FnMut(u64, u64) -> bool,
+    deadline: Instant,
+) -> Option<Vec<Range<u64>>> {
+    let (mut found, rest) = pages(pagemap, range, own, deadline)?;
+    found.extend(rest);
+    Some(found)
+}
+
+/// The pages of a mapping that guard the stacks in it: what is beyond one is no part of the stack on this side. `None` where not
+/// all of them are known: nothing may be taken for a guard that is none.
 pub(super) fn guards(pagemap: &File, range: Range<u64>, deadline: Instant) -> Option<Vec<Range<u64>>> {
-    pages(pagemap, range, |entry| entry & GUARD != 0, deadline)
+    let (found, rest) = pages(pagemap, range, |_, entry| entry & GUARD != 0, deadline)?;
+    rest.is_none().then_some(found)
 }
 
-/// The pages that are `wanted` by their entries, as ranges; what is not looked at before `deadline` is.
+/// The pages that are `wanted` by their addresses and entries, as ranges, and what was not looked at before `deadline`.
 fn pages(
     pagemap: &File,
     range: Range<u64>,
-    wanted: impl Fn(u64) -> bool,
+    mut wanted: impl FnMut(u64, u64) -> bool,
     deadline: Instant,
-) -> Option<Vec<Range<u64>>> {
+) -> Option<(Vec<Range<u64>>, Option<Range<u64>>)> {
     /// Entries read at once.
     const CHUNK: u64 = 1 << 16;
     let size = sys::page();
@@ -103,14 +134,13 @@ fn pages(
     let (mut page, end) = (range.start / size, range.end.div_ceil(size));
     while page < end {
         if Instant::now() >= deadline {
-            found.push((page * size).max(range.start)..range.end);
-            break;
+            return Some((found, Some((page * size).max(range.start)..range.end)));
         }
         let count = CHUNK.min(end - page);
         let mut entries = vec![0; usize::try_from(count * 8).ok()?];
         sys::read_at(pagemap, &mut entries, page * 8).ok()?;
         for (entry, number) in entries.chunks_exact(8).zip(page..) {
-            let own = wanted(u64::from_le_bytes(entry.try_into().ok()?));
+            let own = wanted(number * size, u64::from_le_bytes(entry.try_into().ok()?));
             let (start, stop) = ((number * size).max(range.start), ((number + 1) * size).min(range.end));
             match found.last_mut().filter(|last| own && last.end == start) {
                 Some(last) => last.end = stop,
@@ -120,7 +150,7 @@ fn pages(
         }
         page += count;
     }
-    Some(found)
+    Some((found, None))
 }
 
 /// The values of timers: `signal: 14/00007ffc00001234`.
@@ -167,5 +197,21 @@ mod tests {
             .resident(range.clone(), false, Instant::now() + std::time::Duration::from_secs(60))
             .expect("our own pagemap");
         assert_eq!(found, Vec::from([range]), "what is in use is there");
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_there_and_no_guard() {
+        let pagemap = File::open("/proc/self/pagemap").expect("our own pagemap");
+        let stack = 1u8;
+        let at = (&raw const stack) as u64 & !(sys::page() - 1);
+        let range = at..at + sys::page();
+        let (late, early) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(60));
+        assert_eq!(guards(&pagemap, range.clone(), late), None);
+        assert_eq!(guards(&pagemap, range.clone(), early), Some(Vec::new()));
+        for file in [false, true] {
+            assert_eq!(resident(&pagemap, range.clone(), file, late), Some(Vec::from([range.clone()])));
+        }
+        // Nothing can be read of what is behind all memory.
+        assert_eq!(guards(&pagemap, u64::MAX / 2..u64::MAX / 2 + 8, early), None);
     }
 }

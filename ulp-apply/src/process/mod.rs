@@ -116,6 +116,14 @@ fn wait_for_other_applier(pid: i32, tid: i32) -> Result<(), Error> {
     }
 }
 
+/// Room for patches and the pages of the registry are counted in pages of this size.
+const PAGE: u64 = 4096;
+
+/// Refuses machines with other pages.
+fn refuse_pages(size: u64) -> Result<(), Error> {
+    if size == PAGE { Ok(()) } else { Err(Error::PageSize { size }) }
+}
+
 impl Process {
     /// Finds a process and opens its memory. Changes and stops nothing.
     pub fn open(pid: i32) -> Result<Self, Error> {
@@ -130,6 +138,7 @@ impl Process {
     fn open_when(pid: i32, free: impl Fn(i32) -> Result<(), Error>) -> Result<Self, Error> {
         let arch =
             ulp_arch::host().filter(|a| a.can_apply()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
+        refuse_pages(sys::page())?;
         if pid <= 0 {
             return Err(Error::NoProcess { pid });
         }
@@ -381,4 +390,18 @@ impl Process {
 /// Whether a write through the file failed for what the kernel thinks of such writes, and not for what is there.
 fn forbidden(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EFAULT | libc::EPERM | libc::EACCES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_pages_are_refused_by_their_size() {
+        refuse_pages(4096).expect("what all of it is made for");
+        for size in [16384, 65536] {
+            let error = refuse_pages(size).expect_err("other pages");
+            assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&size.to_string()), "{error}");
+        }
+    }
 }

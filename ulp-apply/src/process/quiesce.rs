@@ -107,6 +107,21 @@ impl Check {
         scratch: &mut Scratch,
         deadline: Instant,
     ) -> Result<Vec<BusyThread>, Error> {
+        let busy = self.inspect_stacks(process, threads, stacks, scratch, deadline)?;
+        if !busy.iter().any(|b| b.why == Why::UnknownStack) {
+            return Ok(busy);
+        }
+        self.inspect_stacks(process, threads, &Stacks { guards: true, ..*stacks }, scratch, deadline)
+    }
+
+    fn inspect_stacks(
+        &self,
+        process: &Process,
+        threads: &[&Held],
+        stacks: &Stacks<'_>,
+        scratch: &mut Scratch,
+        deadline: Instant,
+    ) -> Result<Vec<BusyThread>, Error> {
         if self.suspects.is_empty() {
             return Ok(Vec::new());
         }
@@ -425,17 +440,19 @@ pub(super) struct Stacks<'a> {
     /// The maps file to ask about single mappings, where the kernel can answer and `maps` may be out of date.
     live: Option<&'a File>,
     pagemap: Option<&'a File>,
+    /// Whether stacks end at guard pages. It takes time to look for them, and who reads a stack to its end has met with none.
+    guards: bool,
 }
 
 impl<'a> Stacks<'a> {
     /// Mappings as of now.
     pub fn current(maps: &'a Maps, pagemap: Option<&'a File>) -> Self {
-        Self { maps, live: None, pagemap }
+        Self { maps, live: None, pagemap, guards: false }
     }
 
     /// Mappings as of a moment ago, and a file that knows better.
     pub fn queried(maps: &'a Maps, live: &'a File, pagemap: Option<&'a File>) -> Self {
-        Self { maps, live: Some(live), pagemap }
+        Self { maps, live: Some(live), pagemap, guards: false }
     }
 
     fn mapping(&self, addr: u64) -> Result<Option<Span>, Error> {
@@ -459,17 +476,19 @@ impl<'a> Stacks<'a> {
         let Some((from, end)) = self.in_use(process, process.arch().sp(&thread.regs), home)? else { return Ok(None) };
         let guard = self.first_guard(from, end, deadline);
         let end = guard.unwrap_or(end);
+        // The first thread's descriptor is elsewhere.
+        let pointer = thread.thread_pointer.filter(|tp| home.is_some_and(|home| home.start <= *tp && *tp < home.end));
         let Ok(len) = usize::try_from(end.saturating_sub(from)) else { return Ok(None) };
         let mut stacks = vec![Stack { thread: thread.tid, whole: (from, end), parts: vec![(from, len)] }];
-        let elsewhere = |home: &Span| !(from < home.end && home.start < end);
-        let home = match home {
-            // Of a mapping with many stacks in it, the one with the thread's descriptor.
-            Some(home) if guard.is_some() || elsewhere(&home) => Some(self.between_guards(thread, home, deadline)),
-            home => home,
+        // On an alternate or a coroutine's stack, the frames that were left are in the home stack. Of a mapping with many stacks in it
+        // this is the one with the thread's descriptor.
+        let left = match home {
+            Some(home) if !(from < home.end && home.start < end) => Some(home),
+            Some(home) if guard.is_some() && pointer.is_none_or(|tp| !(from <= tp && tp < end)) => Some(home),
+            _ => None,
         };
-        if let Some(home) = home.filter(elsewhere) {
-            // On an alternate or a coroutine's stack: the frames that were left are in the home stack.
-            stacks.push(self.resident(thread.tid, home, deadline));
+        if let Some(home) = left {
+            stacks.push(self.resident(thread.tid, home, pointer, deadline));
         }
         Ok(Some(stacks))
     }
@@ -477,20 +496,8 @@ impl<'a> Stacks<'a> {
     /// Where the first page stands above `from` that guards another stack. The C library may have all threads' stacks in one mapping
     /// (glibc 2.42 on Linux 6.13), and before Linux 6.15 nothing tells where they end: then they cannot be read to the end.
     fn first_guard(&self, from: u64, end: u64, deadline: Instant) -> Option<u64> {
-        /// With less than these pages in use there is no other stack behind.
-        const FEW: u64 = 4;
-        let far = end.saturating_sub(from) > FEW * sys::page();
-        let guards = self.pagemap.filter(|_| far).and_then(|f| kept::guards(f, from..end, deadline))?;
+        let guards = self.pagemap.filter(|_| self.guards).and_then(|f| kept::guards(f, from..end, deadline))?;
         guards.first().map(|guard| guard.start)
-    }
-
-    /// The part of a thread's home mapping that is its stack.
-    fn between_guards(&self, thread: &Held, home: Span, deadline: Instant) -> Span {
-        let Some(pointer) = thread.thread_pointer.filter(|tp| home.start <= *tp && *tp < home.end) else { return home };
-        let guards = self.pagemap.and_then(|f| kept::guards(f, home.start..home.end, deadline)).unwrap_or_default();
-        let below = guards.iter().map(|guard| guard.end).filter(|end| *end <= pointer).max();
-        let above = guards.iter().map(|guard| guard.start).filter(|start| pointer < *start).min();
-        Span { start: below.unwrap_or(home.start), end: above.unwrap_or(home.end), ..home }
     }
 
     /// What may be in use of the stack with this stack pointer, if there is memory. The kernel makes several mappings of a
@@ -529,7 +536,7 @@ impl<'a> Stacks<'a> {
             return Ok(None);
         }
         let shared = self.mapping(from)?.is_none_or(|span| span.shared);
-        Ok(Some(self.resident(context.thread, Span { start: from, end, data: true, shared }, deadline)))
+        Ok(Some(self.resident(context.thread, Span { start: from, end, data: true, shared }, None, deadline)))
     }
 
     /// The stack a thread was born with: `[stack]` for the first, else the mapping that holds the thread pointer (the C
@@ -545,11 +552,13 @@ impl<'a> Stacks<'a> {
         }
     }
 
-    /// What is there (or swapped out) of part of a stack: reading the rest would only create it.
-    fn resident(&self, thread: i32, span: Span, deadline: Instant) -> Stack {
+    /// What is there (or swapped out) of part of a stack: reading the rest would only create it. A thread's descriptor, at `pointer`, is
+    /// at its stack's top, so that no frame is above the next guard. A guard below may be that of another stack which
+    /// lies in one of its frames, so all is looked at there.
+    fn resident(&self, thread: i32, span: Span, pointer: Option<u64>, deadline: Instant) -> Stack {
         // What several processes share may be there without this one having touched it.
         let pagemap = self.pagemap.filter(|_| !span.shared);
-        let there = pagemap.and_then(|f| kept::resident(f, span.start..span.end, false, deadline));
+        let there = pagemap.and_then(|f| kept::resident_stack(f, span.start..span.end, pointer, deadline));
         let part = |r: Range<u64>| (r.start, usize::try_from(r.end - r.start).unwrap_or(usize::MAX));
         let parts = there.map_or_else(|| vec![part(span.start..span.end)], |all| all.into_iter().map(part).collect());
         Stack { thread, whole: (span.start, span.end), parts }

@@ -8,12 +8,12 @@
 //! was and is delivered there; the call is then made by the next thread that is free.
 
 use super::error::Error;
-use super::going::{self, Debt};
+use super::going::{Debt, Going};
 use super::maps::Maps;
 use super::module::{Module, Role};
 use super::quiesce::{Check, Suspect};
 use super::seccomp::{self, CallData, Verdict};
-use super::stop::{look_and_cure, next_report, on_tracer};
+use super::stop::{look_and_cure, next_report_beside, on_tracer};
 use super::sys::{self, Wait};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::unwind::Unwinder;
@@ -72,7 +72,7 @@ pub struct Remote<'a> {
     /// sent there and nothing is written there any more.
     lost: Option<i32>,
     /// Threads that were let go and are traced still.
-    going: Vec<i32>,
+    going: Going,
     /// Whether a thread was unfit because of a signal, of which it may be free soon.
     signals: bool,
     // A tracer is one thread: the guard may not leave it.
@@ -111,7 +111,7 @@ impl Process {
     pub fn remote<R: Send>(&self, max_stop: Duration, f: impl FnOnce(&mut Remote<'_>) -> R + Send) -> Result<R, Error> {
         let places = self.places_for_stub(max_stop)?;
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let _end = end_us_after(max_stop.max(PATIENCE));
             let give_up = Instant::now() + max_stop.saturating_mul(10).max(Duration::from_secs(1));
             let mut remote = Remote {
@@ -122,7 +122,7 @@ impl Process {
                 give_up,
                 borrowed: None,
                 lost: None,
-                going: Vec::new(),
+                going: Going::default(),
                 signals: false,
                 _tracer: PhantomData,
             };
@@ -381,7 +381,8 @@ impl<'a> Remote<'a> {
     }
 
     fn report(&mut self, tid: i32, deadline: Instant) -> Result<Wait, Error> {
-        let report = next_report(self.process.pid, tid, deadline).map_err(|e| self.failed("wait", tid, e))?;
+        let report = next_report_beside(self.process.pid, tid, deadline, || self.going.look(self.process));
+        let report = report.map_err(|e| self.failed("wait", tid, e))?;
         report.ok_or_else(|| Error::NotStopped { tid, comm: task::comm(self.process.pid, tid), waited: self.max_stop })
     }
 
@@ -480,7 +481,7 @@ impl<'a> Remote<'a> {
         let arch = self.process.arch();
         let mut traced = None;
         self.signals = false;
-        self.look_after();
+        self.going.see_off(self.process);
         for choice in [Choice::Best, Choice::Any] {
             for tid in candidates(pid, choice)? {
                 let borrowed = match self.try_borrow(tid, choice) {
@@ -516,11 +517,11 @@ impl<'a> Remote<'a> {
         let pid = self.process.pid;
         let arch = self.process.arch();
         let Ok(status) = task::Status::read(pid, tid) else { return Ok(None) };
-        let own = self.going.iter().position(|going| *going == tid);
-        let seized = match own.map(|index| self.going.swap_remove(index)) {
-            Some(_) => Ok(()),
-            None => sys::seize(tid, sys::TRACE_SYSGOOD),
-        };
+        if self.going.is_on_its_way(tid) {
+            return Ok(None);
+        }
+        let own = self.going.take_back(tid);
+        let seized = if own.is_some() { Ok(()) } else { sys::seize(tid, sys::TRACE_SYSGOOD) };
         match seized {
             Ok(()) => {}
             Err(_) if task::Stat::read(pid, tid).is_none_or(|s| s.ended()) => return Ok(None),
@@ -538,20 +539,27 @@ impl<'a> Remote<'a> {
         let deadline = Instant::now() + self.max_stop;
         // Now that no signal is taken without our knowledge: a thread that sleeps here has left its call by us or not at all.
         let asleep = arch.needs_asleep().then(|| task::asleep(pid, tid)).flatten();
+        let seen = asleep.or(own.flatten());
         sys::interrupt(tid).map_err(|e| self.failed("INTERRUPT", tid, e))?;
         let signal = match self.report(tid, deadline) {
             Ok(Wait::Signal(signal)) => signal,
             Ok(Wait::Ended) => return Ok(None),
             Ok(Wait::Stop | Wait::Syscall | Wait::Event(_)) => 0,
             Err(e) => {
-                self.let_slip(tid);
+                self.let_slip(tid, seen.as_ref());
                 return Err(e);
             }
         };
-        let looked = match look_and_cure(self.process, tid, signal) {
+        let looked = match look_and_cure(self.process, tid, signal, seen.as_ref()) {
             Ok(looked) => looked,
-            Err((_, e)) if e.kind() == std::io::ErrorKind::InvalidData => return Err(Error::Not64Bit { pid }),
-            Err((request, e)) => return Err(self.failed(request, tid, e)),
+            Err(e) => {
+                // Whatever fails here fails because the thread has ended.
+                let _ = self.let_go(tid, signal, e.debt);
+                if e.source.kind() == std::io::ErrorKind::InvalidData {
+                    return Err(Error::Not64Bit { pid });
+                }
+                return Err(self.failed(e.request, tid, e.source));
+            }
         };
         let saved = looked.regs;
         let place = self.places.iter().copied().find(|at| arch.stub_at(&saved, *at).is_some());
@@ -568,31 +576,22 @@ impl<'a> Remote<'a> {
 
     /// Lets a stopped thread go.
     fn let_go(&mut self, tid: i32, signal: i32, debt: Option<Debt>) -> std::io::Result<()> {
-        let going = going::let_go(tid, signal, debt)?;
-        self.going.extend(going::see_off(self.process, going));
+        self.going.let_go(tid, signal, debt)?;
+        self.going.see_off(self.process);
         Ok(())
     }
 
-    /// Looks after the threads that went on traced: a signal stops who is traced.
-    fn look_after(&mut self) {
-        for tid in std::mem::take(&mut self.going) {
-            match sys::wait(tid) {
-                Ok(None) => self.going.push(tid),
-                Ok(Some(_)) => self.let_slip(tid),
-                Err(_) => {}
-            }
-        }
-    }
-
     /// A thread was told to stop and we do not know whether it has: if so, it is cured and goes on.
-    fn let_slip(&mut self, tid: i32) {
-        let signal = match next_report(self.process.pid, tid, Instant::now() + STRAGGLER) {
+    fn let_slip(&mut self, tid: i32, asleep: Option<&Asleep>) {
+        let deadline = Instant::now() + STRAGGLER;
+        let report = next_report_beside(self.process.pid, tid, deadline, || self.going.look(self.process));
+        let signal = match report {
             Ok(Some(Wait::Signal(signal))) => signal,
             Ok(Some(Wait::Ended) | None) | Err(_) => return,
             Ok(Some(_)) => 0,
         };
         // Whatever fails here fails because the thread has ended.
-        let debt = look_and_cure(self.process, tid, signal).ok().and_then(|looked| looked.debt);
+        let debt = look_and_cure(self.process, tid, signal, asleep).map_or_else(|e| e.debt, |looked| looked.debt);
         let _ = self.let_go(tid, signal, debt);
     }
 

@@ -138,19 +138,25 @@ fn run(program: &[BpfWords], call: &CallData) -> Option<u32> {
 /// Whether the kernel may resume the wait of a stopped thread by a `restart_syscall` of its own. That call is made because of
 /// our stop, and a filter that does not know it would end the process. Where filters cannot be read, any may be of that kind.
 pub(super) fn allows_resuming(arch: &dyn Arch, tid: i32, regs: &Regs) -> bool {
+    of_resuming(arch, tid, regs) == Verdict::Allow
+}
+
+/// What filters say of it.
+pub(super) fn of_resuming(arch: &dyn Arch, tid: i32, regs: &Regs) -> Verdict {
     let mut filters = Vec::new();
     loop {
         match sys::seccomp_filter(tid, filters.len()) {
             Ok(Some(filter)) => filters.push(filter),
             Ok(None) => break,
             // EINVAL says that there is no filter; others need to be told by the thread's status.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return true,
-            Err(_) => return task::Status::read(tid, tid).is_ok_and(|s| s.seccomp == 0),
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Verdict::Allow,
+            Err(_) if task::Status::read(tid, tid).is_ok_and(|s| s.seccomp == 0) => return Verdict::Allow,
+            Err(_) => return Verdict::Unknown,
         }
     }
     let number = u32::try_from(arch.call_number(Call::Restart)).unwrap_or(u32::MAX);
     let call = CallData { number, arch: audit_arch(arch), pc: arch.pc(regs), args: [0; 6] };
-    evaluate(&filters, &call) == Verdict::Allow
+    evaluate(&filters, &call)
 }
 
 /// `AUDIT_ARCH_*`: the machine, 64 bits, little endian.

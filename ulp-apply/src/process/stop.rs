@@ -6,22 +6,23 @@
 //! it still traces, stopped or not, which is the last line of every error path here: nothing can be left stopped.
 
 use super::error::{BusyThread, Error};
-use super::going::{self, Debt};
+use super::going::{self, Debt, Going};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
 use super::reader::Reader;
+use super::seccomp::Verdict;
 use super::sys::{self, DeadMan, Wait, event};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::{Process, RemoteAddr, task};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use ulp_arch::{Arch, Regs};
+use ulp_arch::{Arch, Asleep, Call, Regs};
 
 /// Which part of the time a stop may take goes into letting hot threads out of the code, at most.
 const LETTING_OUT: u32 = 2;
@@ -32,6 +33,9 @@ const PER_THREAD: Duration = Duration::from_micros(15);
 
 /// How long threads that were told to stop are waited for when the stop has come to nothing.
 const STRAGGLERS: Duration = Duration::from_millis(200);
+
+/// How long a tracer's end may take.
+const TRACERS_END: Duration = Duration::from_secs(1);
 
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -113,13 +117,16 @@ impl Quiet<'_> {
 /// kernel, until somebody has taken note of the end of each of its fellows that is traced; and a request to trace waits,
 /// inside the kernel too, until the other program is there. So the tracer cannot take note of an end while it makes such
 /// a request, and only another thread of ours can.
-pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+pub(super) fn on_tracer<R: Send>(process: &Process, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    let pid = process.pid;
     const WATCH: Duration = Duration::from_millis(20);
     let waiting = std::thread::current();
     let done = AtomicBool::new(false);
     let seizing = Arc::new(AtomicU64::new(0));
-    std::thread::scope(|scope| {
+    let tid = AtomicI32::new(0);
+    let result = std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
+            tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
             sys::short_sleeps();
             sys::count_seizing(&seizing);
             let result = f();
@@ -146,11 +153,29 @@ pub(super) fn on_tracer<R: Send>(pid: i32, f: impl FnOnce() -> Result<R, Error> 
             }
             Err(source) => Err(Error::System { what: "start a thread", source }),
         }
-    })
+    });
+    if process.arch.needs_asleep() {
+        // It lets go of what it still traces a moment after it can be joined.
+        let deadline = Instant::now() + TRACERS_END;
+        while sys::is_own_thread(tid.load(Ordering::SeqCst)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+    result
 }
 
 /// Waits for a thread's next report; `None` when the deadline passes first.
 pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<Option<Wait>> {
+    next_report_beside(pid, tid, deadline, || {})
+}
+
+/// The same, with something to do meanwhile, again and again.
+pub(super) fn next_report_beside(
+    pid: i32,
+    tid: i32,
+    deadline: Instant,
+    mut beside: impl FnMut(),
+) -> io::Result<Option<Wait>> {
     /// Looks before the first sleep: most threads stop within microseconds. One that does not may wait for our processor.
     const SPINS: u32 = 50;
     let mut looks = 0u32;
@@ -171,6 +196,7 @@ pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<O
             return Ok(None);
         }
         looks += 1;
+        beside();
         if looks < SPINS {
             sys::yield_now();
             continue;
@@ -192,22 +218,39 @@ pub(super) struct Looked {
     pub debt: Option<Debt>,
 }
 
+/// A thread that could not be looked at to the end.
+pub(super) struct NotLooked {
+    pub request: &'static str,
+    pub source: io::Error,
+    /// It may have been cured before.
+    pub debt: Option<Debt>,
+}
+
 /// The registers of a thread that has just stopped on our account, before `signal` unless that is 0, and whether the EINTR that this
 /// would have caused had to be cured, which is done at once. Each request is made once more if it fails: nobody else can cure
-/// the thread.
-pub(super) fn look_and_cure(process: &Process, tid: i32, signal: i32) -> Result<Looked, (&'static str, io::Error)> {
+/// the thread. `asleep`: the call in which it was seen since it is traced, where that is needed.
+pub(super) fn look_and_cure(
+    process: &Process,
+    tid: i32,
+    signal: i32,
+    asleep: Option<&Asleep>,
+) -> Result<Looked, NotLooked> {
     let arch = process.arch();
+    let failed = |request, debt| move |source| NotLooked { request, source, debt };
     let get = || sys::get_regs(tid, arch.regs_len());
-    let mut regs = get().or_else(|_| get()).map_err(|e| ("GETREGSET", e))?;
-    let (cured, debt) =
-        if arch.needs_asleep() { owe(process, tid, signal, &mut regs) } else { (cure(arch, tid, &mut regs), None) };
+    let mut regs = get().or_else(|_| get()).map_err(failed("GETREGSET", None))?;
+    let (cured, debt) = if arch.needs_asleep() {
+        owe(process, tid, signal, asleep, &mut regs)
+    } else {
+        (cure(arch, tid, &mut regs), None)
+    };
     if cured.changed {
         let set = || sys::set_regs(tid, &regs);
-        set().or_else(|_| set()).map_err(|e| ("SETREGSET", e))?;
+        set().or_else(|_| set()).map_err(failed("SETREGSET", debt.filter(|_| !cured.eintr)))?;
     }
-    process.learn_signature(tid).map_err(|e| ("GETREGSET", e))?;
+    process.learn_signature(tid).map_err(failed("GETREGSET", debt))?;
     let thread_pointer = match arch.thread_pointer_in() {
-        Some(at) => sys::set_word(tid, at).map_err(|e| ("GETREGSET", e))?,
+        Some(at) => sys::set_word(tid, at).map_err(failed("GETREGSET", debt))?,
         None => arch.thread_pointer(&regs),
     };
     Ok(Looked { regs, thread_pointer, cured: cured.eintr, debt })
@@ -230,19 +273,32 @@ fn cure(arch: &dyn Arch, tid: i32, regs: &mut Regs) -> Cured {
 }
 
 /// Where it has decided already.
-fn owe(process: &Process, tid: i32, signal: i32, regs: &mut Regs) -> (Cured, Option<Debt>) {
+fn owe(process: &Process, tid: i32, signal: i32, asleep: Option<&Asleep>, regs: &mut Regs) -> (Cured, Option<Debt>) {
     let arch = process.arch();
     let found = *regs;
     // A handler ends the call.
     let ends = || signal != 0 && task::catches(process.pid, tid, signal);
-    let call = arch.may_be_cured(&found).filter(|_| !ends()).and_then(|n| going::call_of(process, tid, &found, n));
+    let may_be_cured = arch.may_be_cured(&found).filter(|_| asleep.is_some() && !ends());
+    let call = may_be_cured.and_then(|number| going::call_of(process, tid, &found, number));
+    // Since we trace no handler has run without our knowledge, so that this EINTR is the stop's. Else it may be a handler's, with
+    // whatever that has left in the place of the argument.
+    let call = call.filter(|call| asleep == Some(call));
     if call.is_some_and(|call| arch.cure_eintr_of(regs, &call)) {
         let debt = Debt { interrupted: Some(found), anew: None };
         return (Cured { eintr: true, changed: true }, Some(debt));
     }
-    let resumable = going::resumable(process, &found);
-    let anew = resumable.filter(|_| !super::seccomp::allows_resuming(arch, tid, &found));
-    (Cured { eintr: false, changed: false }, anew.map(|_| Debt { interrupted: None, anew }))
+    let Some(number) = going::resumable(process, &found) else { return (Cured { eintr: false, changed: false }, None) };
+    let verdict = super::seccomp::of_resuming(arch, tid, &found);
+    if number == arch.call_number(Call::Restart) {
+        // It was resumed before, and nobody knows which call it was. Where filters cannot be read they have let it pass then. If one
+        // was set since that does not, the wait ends with EINTR, which is better than with the process.
+        let harmless = matches!(verdict, Verdict::Allow | Verdict::Unknown);
+        let ended = going::resuming_ended(process, &found).filter(|_| !harmless);
+        *regs = ended.unwrap_or(found);
+        return (Cured { eintr: false, changed: ended.is_some() }, None);
+    }
+    let debt = Debt { interrupted: None, anew: Some(number) };
+    (Cured { eintr: false, changed: false }, Some(debt).filter(|_| verdict != Verdict::Allow))
 }
 
 impl Process {
@@ -265,7 +321,7 @@ impl Process {
         f: impl FnOnce(&Quiet<'_>) -> R + Send,
     ) -> Result<(R, Timings), Error> {
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let others = self.refuse_shared_memory(&HashSet::new())?;
             let mut scratch = Scratch::new(max_stop);
             let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -311,7 +367,7 @@ impl Process {
     /// threads are left alone. Returns those that are still busy, or could not be stopped.
     pub fn look_again(&self, max_stop: Duration, check: &Check, busy: &[BusyThread]) -> Result<Vec<BusyThread>, Error> {
         let _undisturbed = Undisturbed::new();
-        on_tracer(self.pid, || {
+        on_tracer(self, || {
             let mut scratch = Scratch::new(max_stop);
             let files = Files::open(self)?;
             let mut crowd = Crowd::new(self, max_stop);
@@ -393,8 +449,10 @@ struct Crowd<'a> {
     runners_began: Instant,
     /// Children of a fork during the stop.
     children: Vec<i32>,
+    /// Calls in which threads were seen since they are traced, where that is needed.
+    asleep: HashMap<i32, Asleep>,
     /// Threads that were let go and are to be seen off.
-    going: Vec<(i32, Debt)>,
+    going: Going,
     timings: Timings,
     /// Ends us when all this is not let go of in time; outlives the letting go.
     _end: Option<DeadMan>,
@@ -427,7 +485,8 @@ impl<'a> Crowd<'a> {
             runners_from: 0,
             runners_began: now,
             children: Vec::new(),
-            going: Vec::new(),
+            asleep: HashMap::new(),
+            going: Going::default(),
             timings: Timings::default(),
             _end: end_us_after(limit),
         }
@@ -461,7 +520,11 @@ impl<'a> Crowd<'a> {
         }
         match sys::seize(tid, sys::TRACE_BIRTHS) {
             Ok(()) if stat.running() => self.running.push(tid),
-            Ok(()) => self.sleeping.push(tid),
+            Ok(()) => {
+                // A signal may stop it before its turn comes.
+                self.see_asleep(tid);
+                self.sleeping.push(tid);
+            }
             Err(source) => return self.not_seized(tid, source),
         }
         Ok(())
@@ -545,7 +608,17 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    fn tell(&self, tid: i32) -> Result<(), Error> {
+    /// Looks up the call in which a traced thread sleeps, where nobody can tell that after the stop.
+    fn see_asleep(&mut self, tid: i32) {
+        if self.process.arch().needs_asleep()
+            && let Some(asleep) = task::asleep(self.process.pid, tid)
+        {
+            self.asleep.insert(tid, asleep);
+        }
+    }
+
+    fn tell(&mut self, tid: i32) -> Result<(), Error> {
+        self.see_asleep(tid);
         match sys::interrupt(tid) {
             // ESRCH: it has ended; its last report follows.
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
@@ -588,18 +661,18 @@ impl<'a> Crowd<'a> {
 
     /// Reads a stopped thread's registers and, at once, undoes the EINTR that our stop may have caused.
     fn look(&mut self, tid: i32, signal: i32) -> Result<(), Error> {
-        let looked = look_and_cure(self.process, tid, signal);
+        let looked = look_and_cure(self.process, tid, signal, self.asleep.get(&tid));
         self.held.push(match &looked {
             Ok(l) => Held { tid, regs: l.regs, thread_pointer: l.thread_pointer, signal, debt: l.debt },
-            Err(_) => Held { tid, regs: Regs::zeroed(0), thread_pointer: None, signal, debt: None },
+            Err(e) => Held { tid, regs: Regs::zeroed(0), thread_pointer: None, signal, debt: e.debt },
         });
         match looked {
             Ok(looked) => {
                 self.timings.cured += usize::from(looked.cured);
                 Ok(())
             }
-            Err((_, e)) if e.kind() == io::ErrorKind::InvalidData => Err(Error::Not64Bit { pid: self.process.pid }),
-            Err((request, e)) => Err(self.ended_or(tid, request, e)),
+            Err(e) if e.source.kind() == io::ErrorKind::InvalidData => Err(Error::Not64Bit { pid: self.process.pid }),
+            Err(e) => Err(self.ended_or(tid, e.request, e.source)),
         }
     }
 
@@ -778,12 +851,12 @@ impl<'a> Crowd<'a> {
 
     /// Failure means that it was killed meanwhile.
     fn let_one_go(&mut self, held: Held) {
-        self.going.extend(going::let_go(held.tid, held.signal, held.debt).ok().flatten());
+        let _ = self.going.let_go(held.tid, held.signal, held.debt);
     }
 
     fn see_off(&mut self) {
         // Those that go on traced do so for a moment only: we end.
-        let _ = going::see_off(self.process, std::mem::take(&mut self.going));
+        self.going.see_off(self.process);
         // Only now: among ordinary threads again we may have to wait for a processor.
         sys::hurry(false);
     }
@@ -809,7 +882,8 @@ impl<'a> Crowd<'a> {
         // others before it goes on. Nobody else is held meanwhile.
         let deadline = Instant::now() + STRAGGLERS;
         while let Some(tid) = self.interrupted.pop() {
-            let signal = match next_report(self.process.pid, tid, deadline) {
+            let report = next_report_beside(self.process.pid, tid, deadline, || self.going.look(self.process));
+            let signal = match report {
                 Ok(Some(Wait::Signal(signal))) => signal,
                 Ok(Some(Wait::Ended) | None) | Err(_) => continue,
                 Ok(Some(_)) => 0,

@@ -469,6 +469,12 @@ pub fn can_query_mappings(maps: BorrowedFd<'_>) -> bool {
     !matches!(query_mapping(maps, 0), Err(e) if e.kind() == io::ErrorKind::Unsupported)
 }
 
+/// Whether this process has a thread with this number, be it one that is ending.
+pub fn is_own_thread(tid: i32) -> bool {
+    // SAFETY: plain numbers only, and no signal.
+    tid > 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0
+}
+
 /// The size of the machine's pages.
 pub fn page() -> u64 {
     static PAGE: OnceLock<u64> = OnceLock::new();
