@@ -420,7 +420,10 @@ fn symbols(file: &File<'_>) -> Result<Vec<Symbol>, ElfError> {
             continue;
         }
         let name = String::from_utf8_lossy(table.symbol_name(endian, symbol)?).into_owned();
-        if symbol.is_local() && symbol.st_type() == elf::STT_NOTYPE && is_mapping_symbol(&name) {
+        // Assemblers give every symbol of a thread-local section that section's type.
+        let sizeless = symbol.st_type() == elf::STT_TLS && symbol.st_size(endian) == 0;
+        let untyped = symbol.st_type() == elf::STT_NOTYPE || sizeless;
+        if symbol.is_local() && untyped && is_mapping_symbol(&name) {
             continue;
         }
         let mut kind = kind_of(symbol.st_type());

@@ -60,7 +60,9 @@ fn names_something(symbol: &Symbol) -> bool {
     let local = symbol.bind == elf::STB_LOCAL;
     let untyped = symbol.kind == elf::STT_NOTYPE && local;
     let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);
-    let mapping = untyped && is_mapping_symbol(&symbol.name);
+    // Assemblers give every symbol of a thread-local section that section's type.
+    let sizeless = local && symbol.kind == elf::STT_TLS && symbol.size == 0;
+    let mapping = (untyped || sizeless) && is_mapping_symbol(&symbol.name);
     !bookkeeping && !mapping
 }
 

@@ -1,4 +1,4 @@
-// The program has a copy of its library's variable, and the fix makes both read data of the C library that neither knew: the library goes on reaching the copy (A).
+// The program has a copy of its library's variable, and the fix makes both read data of the C library that neither knew: the library goes on reaching the copy (D57).
 #include "ask.h"
 
 extern int shared;
