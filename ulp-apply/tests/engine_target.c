@@ -431,9 +431,18 @@ __attribute__((noinline)) static long sleep_in_a_frame(void)
 	return result;
 }
 
-IN("beneath_text") static void *on_a_stack_in_a_frame(void *unused)
+/* Some processors keep a return address below the frame's arrays: that into the caller is to be above. */
+__attribute__((noinline)) static long sleep_in_the_next_frame(void)
 {
 	long result = sleep_in_a_frame();
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+IN("beneath_text") static void *on_a_stack_in_a_frame(void *unused)
+{
+	long result = sleep_in_the_next_frame();
 
 	__asm__ volatile("" :: "r"(result) : "memory");
 	return unused;
