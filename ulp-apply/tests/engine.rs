@@ -473,6 +473,8 @@ fn a_stopped_program_stays_stopped() {
     wait_for(&target, "T");
     signal(&target, "-CONT");
     wait_for(&target, "RS");
+    // All of them, and not the first one alone.
+    std::thread::sleep(Duration::from_millis(100));
     let before = target.ask();
     let own = if process.arch().needs_asleep() { before["eintr"] } else { 0 };
     signal(&target, "-STOP");

@@ -415,26 +415,36 @@ static void sleep_in_context(void)
 	sleep_above(never[0]);
 }
 
-/* A coroutine's stack in a frame, with guard pages above it: what went on with it has its frames beyond them. */
-IN("beneath_text") static long switch_inside(void)
-{
-	long result = swapcontext(&outer, &inner);
-
-	__asm__ volatile("" ::: "memory");
-	return result + 1;
-}
-
-static void *on_a_stack_in_a_frame(void *unused)
+/* A coroutine's stack in a frame, with guard pages above it: who called this has its frames beyond them. */
+__attribute__((noinline)) static long sleep_in_a_frame(void)
 {
 	char array[4 * GUARD] __attribute__((aligned(GUARD)));
+	long result;
 
 	madvise(array + 2 * GUARD, GUARD, MADV_GUARD_INSTALL);
 	getcontext(&inner);
 	inner.uc_stack.ss_sp = array;
 	inner.uc_stack.ss_size = 2 * GUARD;
 	makecontext(&inner, sleep_in_context, 0);
-	switch_inside();
+	result = swapcontext(&outer, &inner);
 	__asm__ volatile("" :: "r"(array) : "memory");
+	return result;
+}
+
+/* Some processors keep a return address below the frame's arrays: that into the caller is to be above. */
+__attribute__((noinline)) static long sleep_in_the_next_frame(void)
+{
+	long result = sleep_in_a_frame();
+
+	__asm__ volatile("" ::: "memory");
+	return result + 1;
+}
+
+IN("beneath_text") static void *on_a_stack_in_a_frame(void *unused)
+{
+	long result = sleep_in_the_next_frame();
+
+	__asm__ volatile("" :: "r"(result) : "memory");
 	return unused;
 }
 

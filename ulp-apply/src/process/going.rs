@@ -20,8 +20,9 @@ pub(super) struct Debt {
     pub anew: Option<u64>,
 }
 
-/// How long threads may take to get to a processor and into their calls.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long threads may take to get to a processor and into their calls. None of them is held meanwhile; and one that is not there
+/// when the next stop comes gets an EINTR of it that nobody can cure.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Likewise where a thread would be the death of its process on its own.
 const GREAT_PATIENCE: Duration = Duration::from_secs(3);

@@ -120,13 +120,15 @@ pub(super) fn guards(pagemap: &File, range: Range<u64>, deadline: Instant) -> Op
     rest.is_none().then_some(found)
 }
 
+type Ranges = Vec<Range<u64>>;
+
 /// The pages that are `wanted` by their addresses and entries, as ranges, and what was not looked at before `deadline`.
 fn pages(
     pagemap: &File,
     range: Range<u64>,
     mut wanted: impl FnMut(u64, u64) -> bool,
     deadline: Instant,
-) -> Option<(Vec<Range<u64>>, Option<Range<u64>>)> {
+) -> Option<(Ranges, Option<Range<u64>>)> {
     /// Entries read at once.
     const CHUNK: u64 = 1 << 16;
     let size = sys::page();

@@ -234,9 +234,9 @@ pub(super) fn look_and_cure(
     tid: i32,
     signal: i32,
     asleep: Option<&Asleep>,
-) -> Result<Looked, NotLooked> {
+) -> Result<Looked, Box<NotLooked>> {
     let arch = process.arch();
-    let failed = |request, debt| move |source| NotLooked { request, source, debt };
+    let failed = |request, debt| move |source| Box::new(NotLooked { request, source, debt });
     let get = || sys::get_regs(tid, arch.regs_len());
     let mut regs = get().or_else(|_| get()).map_err(failed("GETREGSET", None))?;
     let (cured, debt) = if arch.needs_asleep() {
