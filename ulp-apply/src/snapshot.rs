@@ -69,6 +69,7 @@ pub fn registry_of(process: &Process, maps: &Maps) -> Result<Vec<Entry>> {
 
 impl<'p> Snapshot<'p> {
     pub fn take(process: &'p Process) -> Result<Self> {
+        process.refuse_other_pages()?;
         let maps = process.maps()?;
         let modules = process.modules(&maps)?;
         let entries = registry_of(process, &maps)?;

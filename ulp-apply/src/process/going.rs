@@ -5,7 +5,7 @@
 //! wait for ever. So such a thread is seen into its call, and stays traced until the tracer ends, which does not stop it again. A
 //! signal with a handler that comes first finds the call ended.
 
-use super::stop::look_and_cure;
+use super::cure::look_and_cure;
 use super::sys::{self, Wait};
 use super::{Process, RemoteAddr, task};
 use std::time::{Duration, Instant};

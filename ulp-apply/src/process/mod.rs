@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod cgroup;
+mod cure;
 mod error;
 mod files;
 mod going;
@@ -28,6 +29,7 @@ mod stop;
 mod sys;
 mod tables;
 mod task;
+mod tracer;
 mod undisturbed;
 mod unwind;
 
@@ -138,7 +140,6 @@ impl Process {
     fn open_when(pid: i32, free: impl Fn(i32) -> Result<(), Error>) -> Result<Self, Error> {
         let arch =
             ulp_arch::host().filter(|a| a.can_apply()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
-        refuse_pages(sys::page())?;
         if pid <= 0 {
             return Err(Error::NoProcess { pid });
         }
@@ -193,6 +194,11 @@ impl Process {
     /// The name of its first thread.
     pub fn comm(&self) -> String {
         task::comm(self.pid, self.pid)
+    }
+
+    /// Refuses where patches cannot lie: on machines with other pages than they are counted in.
+    pub fn refuse_other_pages(&self) -> Result<(), Error> {
+        refuse_pages(sys::page())
     }
 
     /// Its processor.

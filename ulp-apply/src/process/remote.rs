@@ -7,14 +7,15 @@
 //! sequence: the kernel would forget to abort it. A signal that arrives meanwhile sends the thread back to where it
 //! was and is delivered there; the call is then made by the next thread that is free.
 
+use super::cure::look_and_cure;
 use super::error::Error;
 use super::going::{Debt, Going};
 use super::maps::Maps;
 use super::module::{Module, Role};
 use super::quiesce::{Check, Suspect};
 use super::seccomp::{self, CallData, Verdict};
-use super::stop::{look_and_cure, next_report_beside, on_tracer};
 use super::sys::{self, Wait};
+use super::tracer::{next_report_beside, on_tracer};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::unwind::Unwinder;
 use super::{Process, RemoteAddr, task};

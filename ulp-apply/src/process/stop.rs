@@ -5,13 +5,14 @@
 //! The tracer is a thread of its own which lives as long as the stop. When it ends, the kernel lets go of whatever
 //! it still traces, stopped or not, which is the last line of every error path here: nothing can be left stopped.
 
+use super::cure::look_and_cure;
 use super::error::{BusyThread, Error};
-use super::going::{self, Debt, Going};
+use super::going::{Debt, Going};
 use super::maps::Maps;
 use super::quiesce::{Check, Scratch, Stacks};
 use super::reader::Reader;
-use super::seccomp::Verdict;
 use super::sys::{self, DeadMan, Wait, event};
+use super::tracer::{next_report, next_report_beside, on_tracer};
 use super::undisturbed::{Undisturbed, end_us_after};
 use super::{Process, RemoteAddr, task};
 use std::collections::{HashMap, HashSet};
@@ -19,10 +20,8 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use ulp_arch::{Arch, Asleep, Call, Regs};
+use ulp_arch::{Asleep, Regs};
 
 /// Which part of the time a stop may take goes into letting hot threads out of the code, at most.
 const LETTING_OUT: u32 = 2;
@@ -33,9 +32,6 @@ const PER_THREAD: Duration = Duration::from_micros(15);
 
 /// How long threads that were told to stop are waited for when the stop has come to nothing.
 const STRAGGLERS: Duration = Duration::from_millis(200);
-
-/// How long a tracer's end may take.
-const TRACERS_END: Duration = Duration::from_secs(1);
 
 /// How long the parts of a stop took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,196 +105,6 @@ impl Quiet<'_> {
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
-}
-
-/// Runs `f` on a thread of its own, so that the kernel undoes all tracing when it ends.
-///
-/// Meanwhile the caller sees to it that nobody waits for ever. A thread that starts another program waits, inside the
-/// kernel, until somebody has taken note of the end of each of its fellows that is traced; and a request to trace waits,
-/// inside the kernel too, until the other program is there. So the tracer cannot take note of an end while it makes such
-/// a request, and only another thread of ours can.
-pub(super) fn on_tracer<R: Send>(process: &Process, f: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
-    let pid = process.pid;
-    const WATCH: Duration = Duration::from_millis(20);
-    let waiting = std::thread::current();
-    let done = AtomicBool::new(false);
-    let seizing = Arc::new(AtomicU64::new(0));
-    let tid = AtomicI32::new(0);
-    let result = std::thread::scope(|scope| {
-        let tracer = std::thread::Builder::new().name(task::TRACER.into()).spawn_scoped(scope, || {
-            tid.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
-            sys::short_sleeps();
-            sys::count_seizing(&seizing);
-            let result = f();
-            done.store(true, Ordering::SeqCst);
-            waiting.unpark();
-            result
-        });
-        match tracer {
-            Ok(handle) => {
-                let mut idle = 0u32;
-                while !done.load(Ordering::SeqCst) && !handle.is_finished() {
-                    let before = seizing.load(Ordering::SeqCst);
-                    std::thread::park_timeout(WATCH);
-                    let same = seizing.load(Ordering::SeqCst) == before;
-                    idle = if same { idle + 1 } else { 0 };
-                    // Not unless it is needed: of a thousand threads this takes longer than a stop may. Before Linux 5.7 other
-                    // requests wait like that one; a stop during which nothing else happens is over before the third look.
-                    let waits = same && before % 2 == 1 || idle > 2;
-                    if waits && !done.load(Ordering::SeqCst) {
-                        task::take_note_of_ends(pid);
-                    }
-                }
-                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            }
-            Err(source) => Err(Error::System { what: "start a thread", source }),
-        }
-    });
-    if process.arch.needs_asleep() {
-        // It lets go of what it still traces a moment after it can be joined.
-        let deadline = Instant::now() + TRACERS_END;
-        while sys::is_own_thread(tid.load(Ordering::SeqCst)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-    }
-    result
-}
-
-/// Waits for a thread's next report; `None` when the deadline passes first.
-pub(super) fn next_report(pid: i32, tid: i32, deadline: Instant) -> io::Result<Option<Wait>> {
-    next_report_beside(pid, tid, deadline, || {})
-}
-
-/// The same, with something to do meanwhile, again and again.
-pub(super) fn next_report_beside(
-    pid: i32,
-    tid: i32,
-    deadline: Instant,
-    mut beside: impl FnMut(),
-) -> io::Result<Option<Wait>> {
-    /// Looks before the first sleep: most threads stop within microseconds. One that does not may wait for our processor.
-    const SPINS: u32 = 50;
-    let mut looks = 0u32;
-    loop {
-        match sys::wait(tid) {
-            Ok(Some(report)) => return Ok(Some(report)),
-            Ok(None) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EINTR) => continue,
-            // It has ended, or so we take it to be only if nothing else says that it lives.
-            Err(e)
-                if e.raw_os_error() == Some(libc::ECHILD) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) =>
-            {
-                return Ok(Some(Wait::Ended));
-            }
-            Err(e) => return Err(e),
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        looks += 1;
-        beside();
-        if looks < SPINS {
-            sys::yield_now();
-            continue;
-        }
-        // A first thread that has ended while others live reports nothing until they have ended too.
-        if looks.is_multiple_of(32) && task::Stat::read(pid, tid).is_none_or(|s| s.ended()) {
-            return Ok(Some(Wait::Ended));
-        }
-        sys::await_child(Duration::from_micros(u64::from((10 * (looks - SPINS + 1)).min(1000))));
-    }
-}
-
-/// A thread as it stands in its stop.
-pub(super) struct Looked {
-    pub regs: Regs,
-    pub thread_pointer: Option<u64>,
-    /// Whether its call would have failed with EINTR because of us.
-    pub cured: bool,
-    pub debt: Option<Debt>,
-}
-
-/// A thread that could not be looked at to the end.
-pub(super) struct NotLooked {
-    pub request: &'static str,
-    pub source: io::Error,
-    /// It may have been cured before.
-    pub debt: Option<Debt>,
-}
-
-/// The registers of a thread that has just stopped on our account, before `signal` unless that is 0, and whether the EINTR that this
-/// would have caused had to be cured, which is done at once. Each request is made once more if it fails: nobody else can cure
-/// the thread. `asleep`: the call in which it was seen since it is traced, where that is needed.
-pub(super) fn look_and_cure(
-    process: &Process,
-    tid: i32,
-    signal: i32,
-    asleep: Option<&Asleep>,
-) -> Result<Looked, Box<NotLooked>> {
-    let arch = process.arch();
-    let failed = |request, debt| move |source| Box::new(NotLooked { request, source, debt });
-    let get = || sys::get_regs(tid, arch.regs_len());
-    let mut regs = get().or_else(|_| get()).map_err(failed("GETREGSET", None))?;
-    let (cured, debt) = if arch.needs_asleep() {
-        owe(process, tid, signal, asleep, &mut regs)
-    } else {
-        (cure(arch, tid, &mut regs), None)
-    };
-    if cured.changed {
-        let set = || sys::set_regs(tid, &regs);
-        set().or_else(|_| set()).map_err(failed("SETREGSET", debt.filter(|_| !cured.eintr)))?;
-    }
-    process.learn_signature(tid).map_err(failed("GETREGSET", debt))?;
-    let thread_pointer = match arch.thread_pointer_in() {
-        Some(at) => sys::set_word(tid, at).map_err(failed("GETREGSET", debt))?,
-        None => arch.thread_pointer(&regs),
-    };
-    Ok(Looked { regs, thread_pointer, cured: cured.eintr, debt })
-}
-
-/// What was done to a thread's registers.
-struct Cured {
-    eintr: bool,
-    changed: bool,
-}
-
-/// Where the kernel decides about the call when the thread goes on.
-fn cure(arch: &dyn Arch, tid: i32, regs: &mut Regs) -> Cured {
-    let eintr = arch.cure_eintr(regs);
-    let begins_anew = arch.in_restart_block(regs) && !super::seccomp::allows_resuming(arch, tid, regs);
-    if begins_anew {
-        arch.begin_anew(regs);
-    }
-    Cured { eintr, changed: eintr || begins_anew }
-}
-
-/// Where it has decided already.
-fn owe(process: &Process, tid: i32, signal: i32, asleep: Option<&Asleep>, regs: &mut Regs) -> (Cured, Option<Debt>) {
-    let arch = process.arch();
-    let found = *regs;
-    // A handler ends the call.
-    let ends = || signal != 0 && task::catches(process.pid, tid, signal);
-    let may_be_cured = arch.may_be_cured(&found).filter(|_| asleep.is_some() && !ends());
-    let call = may_be_cured.and_then(|number| going::call_of(process, tid, &found, number));
-    // Since we trace no handler has run without our knowledge, so that this EINTR is the stop's. Else it may be a handler's, with
-    // whatever that has left in the place of the argument.
-    let call = call.filter(|call| asleep == Some(call));
-    if call.is_some_and(|call| arch.cure_eintr_of(regs, &call)) {
-        let debt = Debt { interrupted: Some(found), anew: None };
-        return (Cured { eintr: true, changed: true }, Some(debt));
-    }
-    let Some(number) = going::resumable(process, &found) else { return (Cured { eintr: false, changed: false }, None) };
-    let verdict = super::seccomp::of_resuming(arch, tid, &found);
-    if number == arch.call_number(Call::Restart) {
-        // It was resumed before, and nobody knows which call it was. Where filters cannot be read they have let it pass then. If one
-        // was set since that does not, the wait ends with EINTR, which is better than with the process.
-        let harmless = matches!(verdict, Verdict::Allow | Verdict::Unknown);
-        let ended = going::resuming_ended(process, &found).filter(|_| !harmless);
-        *regs = ended.unwrap_or(found);
-        return (Cured { eintr: false, changed: ended.is_some() }, None);
-    }
-    let debt = Debt { interrupted: None, anew: Some(number) };
-    (Cured { eintr: false, changed: false }, Some(debt).filter(|_| verdict != Verdict::Allow))
 }
 
 impl Process {
