@@ -272,6 +272,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn can_apply(&self) -> bool {
         self.supported()
     }
+    /// Whether all tests of that have been seen to pass. Without, only what is built for tests works on a process.
+    fn proven(&self) -> bool {
+        false
+    }
 
     // ---- building ----
     /// Compiler flags which give every function (and datum, where that does not change code) its own section.

@@ -152,6 +152,9 @@ impl Arch for X86_64 {
     fn supported(&self) -> bool {
         true
     }
+    fn proven(&self) -> bool {
+        true
+    }
 
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections", "-fdata-sections", "-fmerge-constants"]

@@ -118,6 +118,11 @@ fn wait_for_other_applier(pid: i32, tid: i32) -> Result<(), Error> {
     }
 }
 
+/// Whether processes of a machine are worked on.
+fn may_work_on(arch: &dyn Arch) -> bool {
+    arch.can_apply() && (arch.proven() || cfg!(feature = "unproven"))
+}
+
 /// Room for patches and the pages of the registry are counted in pages of this size.
 const PAGE: u64 = 4096;
 
@@ -138,8 +143,9 @@ impl Process {
     }
 
     fn open_when(pid: i32, free: impl Fn(i32) -> Result<(), Error>) -> Result<Self, Error> {
-        let arch =
-            ulp_arch::host().filter(|a| a.can_apply()).ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
+        let arch = ulp_arch::host()
+            .filter(|a| may_work_on(*a))
+            .ok_or(Error::Unsupported { machine: std::env::consts::ARCH })?;
         if pid <= 0 {
             return Err(Error::NoProcess { pid });
         }
