@@ -4,7 +4,7 @@
 //! Folders under `tests/selftest` hold cases that must fail: a harness that lets a wrong expectation pass proves nothing.
 
 use anyhow::{Context, Result};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use std::path::Path;
 use std::process::ExitCode;
 use ulp_tests::CannotRun;
@@ -13,14 +13,7 @@ use ulp_tests::expect::parse;
 use ulp_tests::verdict;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ulp_tests::run_all(trials)
 }
 
 fn trials() -> Result<Vec<Trial>> {

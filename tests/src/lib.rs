@@ -50,6 +50,18 @@ pub fn verdict(result: anyhow::Result<()>) -> Result<libtest_mimic::Completion, 
     }
 }
 
+/// `main` of a test program that lists its tests when it starts.
+pub fn run_all(trials: impl FnOnce() -> anyhow::Result<Vec<libtest_mimic::Trial>>) -> std::process::ExitCode {
+    let arguments = libtest_mimic::Arguments::from_args();
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
 /// `main` of a test program without the standard harness, some of whose tests may not be able to run on a machine.
 #[macro_export]
 macro_rules! main_of_tests {

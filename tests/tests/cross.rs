@@ -3,7 +3,7 @@
 //! `ULP_PREPARE=DIR` they are laid down below it, for `tests/prepared.rs` to run on such a machine.
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use std::path::Path;
 use std::process::ExitCode;
 use ulp_tests::case::{Case, folders};
@@ -13,14 +13,7 @@ use ulp_tests::verdict;
 const MACHINES: [&str; 1] = ["aarch64"];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ulp_tests::run_all(trials)
 }
 
 fn trials() -> Result<Vec<Trial>> {

@@ -3,21 +3,14 @@
 //! `ULP_BIN`. Without the variable there are none.
 
 use anyhow::{Context, Result};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use std::path::Path;
 use std::process::ExitCode;
 use ulp_tests::case::Prepared;
 use ulp_tests::verdict;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ulp_tests::run_all(trials)
 }
 
 fn trials() -> Result<Vec<Trial>> {

@@ -89,8 +89,8 @@ fn named(process: &Process, module: &Module, wanted: impl Fn(&str) -> bool) -> O
             // All names at once: symbol by symbol, their reading would take most of the time of an apply.
             let names = elf.section_by_name(".strtab")?.data().ok().filter(|names| names.len() > 1)?;
             let names = names.split(|b| *b == 0).filter_map(|name| std::str::from_utf8(name).ok());
-            let names = names.map(|name| name.split_once('@').map_or(name, |(name, _)| name));
-            Some(names.into_iter().find(|name| wanted(name)).map(str::to_owned))
+            let mut names = names.map(|name| name.split_once('@').map_or(name, |(name, _)| name));
+            Some(names.find(|name| wanted(name)).map(str::to_owned))
         })
     };
     let own = process.file_of(module);
