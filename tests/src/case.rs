@@ -4,8 +4,9 @@
 use crate::expect::{Build, Expect, Need, parse};
 use crate::machine::Machine;
 use crate::process::{Running, user_namespaces_work};
+use crate::store::Store;
 use crate::tools::{Ran, repository, run, ulp_build};
-use crate::trees::{Production, Trees};
+use crate::trees::{Production, Trees, copy};
 use crate::{CannotRun, ensure_that};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub struct Case {
     pub trees: Trees,
     pub production: Production,
     machine: Machine,
+    store: Store,
     /// Holds everything; goes when the case goes.
     work: TempDir,
 }
@@ -60,20 +62,55 @@ impl Case {
 
     /// Likewise for a machine.
     pub fn open_for(folder: &Path, machine: &Machine) -> Result<Self> {
-        let text = std::fs::read_to_string(folder.join("expect")).context("expect")?;
-        let expect = parse(&text, &machine.arch).context("expect")?;
+        let expect = read_expect(folder, &machine.arch)?;
         for need in &expect.needs {
             check_need(*need, machine)?;
         }
-        let work = tempfile::Builder::new().prefix("ulp-case.").tempdir()?;
+        let work = work_directory()?;
         let trees = Trees::lay_out(folder, work.path(), &expect, machine)?;
         let production = trees.production(&expect)?;
-        Ok(Self { expect, trees, production, machine: machine.clone(), work })
+        Ok(Self { expect, trees, production, machine: machine.clone(), store: Store::None, work })
+    }
+
+    /// A case that a test drives by itself, where the [`Store`] says.
+    fn driven(kind: &str, name: &str) -> Result<Self> {
+        let folder = repository().join("tests").join(kind).join(name);
+        let store = Store::of(name)?;
+        match &store {
+            Store::None => Self::open(&folder),
+            // All tests get the same program: a second build would have another build-id.
+            Store::Making { folder: to, room, machine } if !to.exists() => {
+                std::fs::create_dir_all(room)?;
+                let mut case = Self::open_for(&folder, machine)?;
+                copy(case.work(), room)?;
+                case.trees = Trees::below(&folder, room, machine);
+                case.production = Production::below(room, &case.expect)?;
+                Prepared::write_program(&case.production, &folder, to)?;
+                Ok(Self { store, ..case })
+            }
+            Store::Making { folder: at, room, machine } => {
+                let (expect, work) = (read_expect(at, &machine.arch)?, work_directory()?);
+                let production = Production::below(room, &expect)?;
+                let trees = Trees::below(&folder, room, machine);
+                Ok(Self { expect, trees, production, machine: machine.clone(), store, work })
+            }
+            // A test may do with the program what it likes: it has a copy.
+            Store::Made(at) => {
+                let machine = Machine::host();
+                let (expect, work) = (read_expect(at, &machine.arch)?, work_directory()?);
+                for part in ["production", "symbols"] {
+                    copy(&at.join(part), &work.path().join(part))?;
+                }
+                let production = Production::below(work.path(), &expect)?;
+                let trees = Trees::below(&folder, work.path(), &machine);
+                Ok(Self { expect, trees, production, machine, store, work })
+            }
+        }
     }
 
     /// The case of this name under `tests/cases`.
     pub fn named(name: &str) -> Result<Self> {
-        Self::open(&repository().join("tests/cases").join(name))
+        Self::driven("cases", name)
     }
 
     pub fn work(&self) -> &Path {
@@ -116,7 +153,7 @@ impl Case {
 
     /// The program of this name under `tests/life`, for tests that drive it by themselves.
     pub fn life(name: &str) -> Result<Self> {
-        Self::open(&repository().join("tests/life").join(name))
+        Self::driven("life", name)
     }
 
     /// Makes a package of another fix: the original tree with this text replaced in `main.c` or `main.cc`.
@@ -126,31 +163,43 @@ impl Case {
 
     /// Makes a package of another fix: the original tree with these texts replaced there, and more options.
     pub fn package_with(&self, name: &str, edits: &[(&str, &str)], options: &[&str]) -> Result<PathBuf> {
-        let tree = self.work().join(format!("fix-{name}"));
-        crate::trees::copy(&self.trees.before, &tree)?;
-        let names = ["main.c", "main.cc"];
-        let source = names.iter().map(|n| tree.join(n)).find(|p| p.exists()).context("no main.c")?;
-        let mut text = std::fs::read_to_string(&source)?;
-        for (old, new) in edits {
-            ensure_that!(text.contains(old), "{} has no {old:?}", source.display());
-            text = text.replace(old, new);
-        }
-        std::fs::write(&source, text)?;
-        let package = self.work().join(name).with_extension("ulp");
-        let mut command = ulp_build()?;
-        command.arg("--orig").arg(&self.trees.before).arg("--fix").arg(&tree);
-        for target in &self.production.targets {
-            command.arg("--target").arg(target);
-        }
-        run(command.args(options).arg("-o").arg(&package))?.expect_code(0)?;
-        Ok(package)
+        let edits: Vec<_> = edits.iter().map(|(old, new)| ("main", *old, *new)).collect();
+        self.package_for(name, &edits, options, self.production.targets.len())
+    }
+
+    /// Makes a package of the original tree with texts replaced in its files, which are named without what makes them C or
+    /// C++, for the first targets.
+    pub fn package_for(
+        &self,
+        name: &str,
+        edits: &[(&str, &str, &str)],
+        options: &[&str],
+        targets: usize,
+    ) -> Result<PathBuf> {
+        let recipe = format!("{name} {edits:?} {options:?} {targets}");
+        self.store.package(self.work().join(name).with_extension("ulp"), &recipe, |package| {
+            let tree = self.work().join(format!("fix-{name}"));
+            copy(&self.trees.before, &tree)?;
+            for (file, old, new) in edits {
+                let names = ["c", "cc"].map(|kind| tree.join(file).with_extension(kind));
+                let source = names.iter().find(|p| p.exists()).with_context(|| format!("no {file}.c"))?;
+                let text = std::fs::read_to_string(source)?;
+                ensure_that!(text.contains(old), "{} has no {old:?}", source.display());
+                std::fs::write(source, text.replace(old, new))?;
+            }
+            let mut command = ulp_build()?;
+            command.arg("--orig").arg(&self.trees.before).arg("--fix").arg(&tree);
+            for target in self.production.targets.iter().take(targets) {
+                command.arg("--target").arg(target);
+            }
+            command.args(options).arg("-o").arg(package);
+            run(self.machine.equip(&mut command)?)?.expect_code(0).map(drop)
+        })
     }
 
     /// Makes the package, for tests that go on by themselves.
     pub fn build_package(&self) -> Result<PathBuf> {
-        let package = self.package();
-        self.ulp_build(&package, false)?.expect_code(0)?;
-        Ok(package)
+        self.store.package(self.package(), NAME, |package| self.ulp_build(package, false)?.expect_code(0).map(drop))
     }
 
     /// Makes the package and compares what came of it with what was expected.
@@ -224,6 +273,15 @@ impl Case {
     pub fn start(&self) -> Result<Running> {
         Running::start(&self.production.program, &[self.expect.target.threads.to_string()])
     }
+}
+
+pub(crate) fn read_expect(folder: &Path, arch: &str) -> Result<Expect> {
+    let text = std::fs::read_to_string(folder.join("expect")).context("expect")?;
+    parse(&text, arch).context("expect")
+}
+
+fn work_directory() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("ulp-case.").tempdir()?)
 }
 
 /// Compares a list of names in the JSON with what was expected, if anything was.

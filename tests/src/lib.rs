@@ -13,6 +13,7 @@ pub mod machine;
 pub mod mutate;
 pub mod prepared;
 pub mod process;
+pub mod store;
 pub mod survivor;
 pub mod tools;
 pub mod trees;

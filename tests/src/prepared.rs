@@ -2,7 +2,7 @@
 //! A case that is compiled, with its package: a directory that holds all that its run takes, for this machine or another one.
 
 use crate::case::NAME;
-use crate::expect::{Apply, Build, Expect, parse};
+use crate::expect::{Apply, Build, Expect};
 use crate::process::Running;
 use crate::tools::{Ran, run, ulp_apply};
 use crate::trees::{Production, copy};
@@ -22,13 +22,18 @@ pub struct Prepared {
 impl Prepared {
     /// Writes it down: `expect`, `fix.ulp`, `production` and `symbols`, without what only a compiler needs.
     pub fn write(&self, folder: &Path, to: &Path) -> Result<()> {
+        Self::write_program(&self.production, folder, to)?;
+        copy(&self.package, &to.join(NAME).with_extension("ulp"))
+    }
+
+    /// Likewise without a package.
+    pub fn write_program(production: &Production, folder: &Path, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to.join("symbols"))?;
         copy(&folder.join("expect"), &to.join("expect"))?;
-        copy(&self.package, &to.join(NAME).with_extension("ulp"))?;
         let built = to.join("production");
-        copy(&self.production.dir, &built)?;
+        copy(&production.dir, &built)?;
         remove_objects(&built)?;
-        for file in &self.production.with_symbols {
+        for file in &production.with_symbols {
             copy(file, &to.join("symbols").join(file.file_name().context("a file has a name")?))?;
         }
         Ok(())
@@ -36,8 +41,7 @@ impl Prepared {
 
     /// What [`Prepared::write`] left, for the machine that this is.
     pub fn read(dir: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(dir.join("expect")).context("expect")?;
-        let expect = parse(&text, std::env::consts::ARCH).context("expect")?;
+        let expect = crate::case::read_expect(dir, std::env::consts::ARCH)?;
         let production = Production::below(dir, &expect)?;
         Ok(Self { expect, production, package: dir.join(NAME).with_extension("ulp") })
     }
@@ -143,13 +147,13 @@ impl Prepared {
     fn revert(&self, target: &Running) -> Result<Ran> {
         let mut command = ulp_apply()?;
         command.args(["revert", NAME, "--wait", "20s", "--pid"]).arg(target.pid().to_string());
-        run(patient(&mut command))
+        run(&mut command)
     }
 
     fn apply(&self, target: &Running, wait: &str) -> Result<Ran> {
         let mut command = ulp_apply()?;
         command.arg("apply").arg(&self.package).args(["--wait", wait, "--pid"]).arg(target.pid().to_string());
-        run(patient(&mut command))
+        run(&mut command)
     }
 
     fn ask_all(&self, target: &mut Running, moment: Moment) -> Result<()> {
@@ -209,14 +213,6 @@ enum Moment {
     Before,
     After,
     Reverted,
-}
-
-/// `ULP_MAX_STOP`: on an emulated machine everything takes its time.
-fn patient(command: &mut std::process::Command) -> &mut std::process::Command {
-    if let Some(stop) = std::env::var_os("ULP_MAX_STOP") {
-        command.arg("--max-stop").arg(stop);
-    }
-    command
 }
 
 /// Takes out what the compiler left: a run needs no objects.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A program under test: started, asked, looked at from outside, and ended whatever happens.
 
+use crate::CannotRun;
+use crate::store::Store;
 use crate::tools::run;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -40,6 +42,9 @@ impl Running {
 
     /// Starts a command and waits for its first line, `ready`.
     pub fn spawn(command: &mut Command) -> Result<Self> {
+        if Store::is_making() {
+            bail!(CannotRun("its programs are made for another machine".into()));
+        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,11 +2,10 @@
 //! The program of `tests/life/survivor`, which notices every harm that an applier can do to it, and the applier of the
 //! feature `steps`, which can be ended or made to fail at each of its system calls.
 
-use crate::case::{Case, Picture};
+use crate::case::{Case, NAME, Picture};
 use crate::ensure_that;
 use crate::process::{Mapping, Running};
-use crate::tools::{Ran, run, ulp_apply, ulp_apply_in_steps, ulp_build};
-use crate::trees::copy;
+use crate::tools::{Ran, run, ulp_apply, ulp_apply_in_steps};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -54,26 +53,12 @@ pub struct Laboratory {
 
 impl Laboratory {
     pub fn open(extent: Extent) -> Result<Self> {
+        const FUNCTIONS: [(&str, u32); 5] = [("main", 1), ("main", 2), ("main", 3), ("one", 4), ("two", 5)];
         let case = Case::life("survivor")?;
-        let tree = case.work().join("fixed");
-        copy(&case.trees.before, &tree)?;
-        for (file, number) in
-            [("main.c", 1), ("main.c", 2), ("main.c", 3), ("one.c", 4), ("two.c", 5)].iter().take(extent.functions())
-        {
-            let path = tree.join(file);
-            let text = std::fs::read_to_string(&path)?;
-            let old = format!("n + 10{number}");
-            ensure_that!(text.contains(&old), "{file} has no {old:?}");
-            std::fs::write(&path, text.replace(&old, &format!("n + 20{number}")))?;
-        }
-        let package = case.package();
-        let mut command = ulp_build()?;
-        command.arg("--orig").arg(&case.trees.before).arg("--fix").arg(&tree);
+        let texts = FUNCTIONS.map(|(file, n)| (file, format!("n + 10{n}"), format!("n + 20{n}")));
+        let edits: Vec<_> = texts.iter().map(|(file, old, new)| (*file, old.as_str(), new.as_str())).collect();
         let targets = if extent == Extent::SeveralFiles { 3 } else { 1 };
-        for target in case.production.targets.iter().take(targets) {
-            command.arg("--target").arg(target);
-        }
-        run(command.arg("-o").arg(&package))?.expect_code(0)?;
+        let package = case.package_for(NAME, edits.get(..extent.functions()).context("functions")?, &[], targets)?;
         Ok(Self { case, extent, package })
     }
 

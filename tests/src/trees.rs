@@ -54,14 +54,19 @@ impl Production {
 }
 
 impl Trees {
-    pub fn lay_out(case: &Path, work: &Path, expect: &Expect, machine: &Machine) -> Result<Self> {
-        let trees = Self {
+    /// Trees of a case where they have been laid out.
+    pub fn below(case: &Path, work: &Path, machine: &Machine) -> Self {
+        Self {
             work: work.into(),
             before: work.join("before"),
             after: work.join("after"),
             folder: case.into(),
             machine: machine.clone(),
-        };
+        }
+    }
+
+    pub fn lay_out(case: &Path, work: &Path, expect: &Expect, machine: &Machine) -> Result<Self> {
+        let trees = Self::below(case, work, machine);
         for (tree, side) in [(&trees.before, "before"), (&trees.after, "after")] {
             std::fs::create_dir(tree)?;
             for entry in std::fs::read_dir(case)? {

@@ -96,6 +96,9 @@ static void answer_one(const char *line) {
         int flags = *line == 'v' ? CLONE_VM | CLONE_VFORK | SIGCHLD : SIGCHLD;
         int child = clone(at_once, stack + sizeof stack, flags, NULL);
         puts(child > 0 && waitpid(child, &status, 0) == child && status == 0 ? "ok" : "failed");
+    } else if (!strcmp(line, "spoil")) {
+        // The first thread's number is the process's.
+        puts(tgkill(getpid(), getpid(), SPOILS) ? "failed" : "ok");
     } else if (!strcmp(line, "storm")) {
         storm = 1;
         for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, storming, NULL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What the parts of this program share.
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 int v1(int n), v2(int n), v3(int n), v4(int n), v5(int n);
@@ -9,6 +10,9 @@ int v1(int n), v2(int n), v3(int n), v4(int n), v5(int n);
 long held_call(const long call[7], int *intact);
 // Holds known values in all registers and flags for a number of rounds; false when one has changed.
 int spin_check(long rounds);
+
+// Changes a register of the thread that gets it.
+enum { SPOILS = SIGHUP };
 
 // Starts a thread for each kind of wait but one, and returns that one, which is for the first thread.
 int start_waiters(int first);

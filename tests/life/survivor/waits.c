@@ -124,7 +124,11 @@ static int wait_once(int kind, struct waiter *w, long *result) {
         *result = in_kernel(SYS_futex, (long)&w->word, FUTEX_WAIT_PRIVATE, (int)w->done, 0, 0, 0);
         return *result == 0 || *result == -EAGAIN;
     case POLL:
+#ifdef SYS_poll
         *result = in_kernel(SYS_poll, (long)&poll, 1, -1, 0, 0, 0);
+#else
+        *result = in_kernel(SYS_ppoll, (long)&poll, 1, 0, 0, 8, 0);
+#endif
         return *result == 1 && read(w->fds[0], &byte, 1) == 1;
     case SELECT:
         FD_ZERO(&in);
@@ -132,7 +136,11 @@ static int wait_once(int kind, struct waiter *w, long *result) {
         *result = in_kernel(SYS_pselect6, w->fds[0] + 1, (long)&in, 0, 0, (long)&hour, 0);
         return *result == 1 && read(w->fds[0], &byte, 1) == 1;
     case EPOLL:
+#ifdef SYS_epoll_wait
         *result = in_kernel(SYS_epoll_wait, w->epoll, (long)&event, 1, -1, 0, 0);
+#else
+        *result = in_kernel(SYS_epoll_pwait, w->epoll, (long)&event, 1, -1, 0, 8);
+#endif
         return *result == 1 && read(w->fds[0], &byte, 1) == 1;
     case READ:
         return (*result = in_kernel(SYS_read, w->fds[0], (long)&byte, 1, 0, 0, 0)) == 1;
