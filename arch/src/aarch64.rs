@@ -36,6 +36,9 @@ impl Arch for Aarch64 {
     fn can_apply(&self) -> bool {
         true
     }
+    fn pages(&self) -> &'static [u64] {
+        &[4096]
+    }
 
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections", "-fmerge-constants"]

@@ -276,6 +276,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn proven(&self) -> bool {
         false
     }
+    /// The sizes of pages with which they have. Kernels of one architecture may have several.
+    fn pages(&self) -> &'static [u64] {
+        &[]
+    }
 
     // ---- building ----
     /// Compiler flags which give every function (and datum, where that does not change code) its own section.

@@ -155,6 +155,9 @@ impl Arch for X86_64 {
     fn proven(&self) -> bool {
         true
     }
+    fn pages(&self) -> &'static [u64] {
+        &[4096]
+    }
 
     fn section_flags(&self) -> &'static [&'static str] {
         &["-ffunction-sections", "-fdata-sections", "-fmerge-constants"]

@@ -11,7 +11,6 @@ use crate::process::{Check, ErrorKind, Mapping, Process, Protection, Remote, Tim
 use crate::registry::{self, Access, Entry, Image, Live, MAGIC, Record, State, TargetRecord};
 use crate::revert;
 use crate::snapshot::Snapshot;
-use crate::snapshot::{PAGE, page_of};
 use crate::switch::{self, Bytes, Done, Stopped};
 use crate::unwinding;
 use std::collections::BTreeSet;
@@ -41,8 +40,10 @@ const SPARE: u64 = 256 << 10;
 pub fn refuse_without_room(process: &Process, plan: &Plan) -> Result<()> {
     let Some(room) = process.memory_room() else { return Ok(()) };
     let own: u64 = plan.loads.iter().map(|l| l.bytes.len() as u64).sum();
-    let entries: BTreeSet<u64> = plan.record.functions().map(|f| page_of(f.entry)).collect();
-    let needed = own.saturating_add(entries.len() as u64 * PAGE).saturating_add(SPARE);
+    // A page of code that is written becomes the process's own.
+    let page = process.page();
+    let entries: BTreeSet<u64> = plan.record.functions().map(|f| f.entry.0 / page).collect();
+    let needed = own.saturating_add(entries.len() as u64 * page).saturating_add(SPARE);
     if needed <= room.bytes {
         return Ok(());
     }

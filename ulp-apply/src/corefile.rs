@@ -4,8 +4,8 @@
 //! files, and what is asked for.
 
 use crate::error::{Class, Error, Result};
-use crate::memory::Memory;
-use object::elf::{self, FileHeader64, NT_FILE};
+use crate::memory::{Memory, SMALLEST_PAGE};
+use object::elf::{self, FileHeader64, NT_AUXV, NT_FILE};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{Endianness, ReadCache, ReadRef as _};
 use std::fs::File;
@@ -16,6 +16,10 @@ use ulp_arch::{Arch, RemoteAddr};
 
 /// Notes of more bytes than a hundred thousand threads have are none.
 const MOST_NOTES: u64 = 1 << 30;
+/// Of the auxiliary vector: the size of pages (`AT_PAGESZ`, include/uapi/linux/auxvec.h).
+const PAGE_SIZE: u64 = 6;
+/// No kernel of a machine that ulp knows has larger ones.
+const LARGEST_PAGE: u64 = 64 << 10;
 
 /// A core dump whose headers were read.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub struct CoreFile {
     segments: Vec<Segment>,
     /// Mappings of files, as far as the core tells.
     mapped: Vec<Range<u64>>,
+    page: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ impl CoreFile {
         if ends.into_iter().any(|end| end.is_none_or(|end| end > len)) {
             return Err("it is cut short".into());
         }
-        let (mut segments, mut mapped) = (Vec::new(), Vec::new());
+        let (mut segments, mut mapped, mut page) = (Vec::new(), Vec::new(), None);
         for header in headers {
             let (offset, size) = header.file_range(endian);
             if header.p_type(endian) == elf::PT_LOAD && size > 0 {
@@ -80,6 +85,9 @@ impl CoreFile {
                     if note.n_type(endian) == NT_FILE && note.name() == b"CORE" {
                         mapped = mapped_files(note.desc()).ok_or("its list of mapped files makes no sense")?;
                     }
+                    if note.n_type(endian) == NT_AUXV && note.name() == b"CORE" {
+                        page = page.or_else(|| page_size(note.desc()));
+                    }
                 }
             }
         }
@@ -89,7 +97,8 @@ impl CoreFile {
         }
         let machine = header.e_machine(endian).0;
         drop(data);
-        Ok(Self { file, machine, segments, mapped })
+        // A search by the smallest pages finds what begins with a larger one.
+        Ok(Self { file, machine, segments, mapped, page: page.unwrap_or(SMALLEST_PAGE) })
     }
 
     pub fn arch(&self) -> Result<&'static dyn Arch> {
@@ -116,7 +125,19 @@ fn mapped_files(note: &[u8]) -> Option<Vec<Range<u64>>> {
     (ranges.len() == count).then_some(ranges)
 }
 
+/// What an auxiliary vector says of pages, if that is possible. The page size of `NT_FILE` is another thing: gcore writes 1.
+fn page_size(auxv: &[u8]) -> Option<u64> {
+    let (words, _) = auxv.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    let size = pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).find(|[key, _]| *key == PAGE_SIZE)?[1];
+    (size.is_power_of_two() && (SMALLEST_PAGE..=LARGEST_PAGE).contains(&size)).then_some(size)
+}
+
 impl Memory for CoreFile {
+    fn page(&self) -> u64 {
+        self.page
+    }
+
     fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()> {
         let absent = || std::io::Error::other("not in the core dump");
         let (mut at, mut rest) = (at.0, buf);
@@ -175,12 +196,32 @@ mod tests {
         CoreFile::open(file.path())
     }
 
+    fn note(kind: u32, words: &[u64]) -> Vec<u8> {
+        let desc: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let head = [5u32, desc.len() as u32, kind].map(u32::to_le_bytes).concat();
+        [head, b"CORE\0\0\0\0".to_vec(), desc].concat()
+    }
+
     /// A note that says that a file is mapped there.
     fn file_at(range: Range<u64>) -> Vec<u8> {
-        let words = [1, 4096, range.start, range.end, 0].into_iter();
-        let desc: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        let head = [5u32, desc.len() as u32, NT_FILE.0].map(u32::to_le_bytes).concat();
-        [head, b"CORE\0\0\0\0".to_vec(), desc].concat()
+        note(NT_FILE.0, &[1, 4096, range.start, range.end, 0])
+    }
+
+    #[test]
+    fn pages_are_those_of_the_machine_that_died() {
+        let page = |notes: &[Vec<u8>]| {
+            let rows: Vec<_> = notes.iter().map(|note| (4, 0, 0, note.clone())).collect();
+            open(&core(&rows)).expect("a core").page()
+        };
+        let says = |size| note(NT_AUXV.0, &[3, 0x40, PAGE_SIZE, size, 0, 0]);
+        for size in [4096, 16384, 65536] {
+            assert_eq!(page(&[file_at(0..1), says(size)]), size);
+        }
+        assert_eq!(page(&[file_at(0..1)]), 4096, "the list of files says nothing");
+        for size in [0, 1, 2048, 12288, 1 << 17, u64::MAX] {
+            assert_eq!(page(&[says(size)]), 4096, "{size}");
+        }
+        assert_eq!(page(&[note(NT_AUXV.0, &[PAGE_SIZE])]), 4096, "cut short");
     }
 
     #[test]

@@ -8,8 +8,9 @@ mod known;
 
 use crate::attempt::Limits;
 use crate::error::{Error, Result};
+use crate::memory::SMALLEST_PAGE;
 use crate::process::{Check, Error as ProcessError, Mapping, Maps, Process, Quiet, Reader, Suspect, Unwound};
-use crate::snapshot::{PAGE, Snapshot};
+use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -34,6 +35,8 @@ const PIECE: usize = 512 << 10;
 const LARGE: u64 = 8 << 20;
 /// The C library begins memory of its own for a thread's `malloc` at a multiple of this, above another one's unused rest.
 const ARENA: u64 = 64 << 20;
+/// A thread's descriptor beside its thread-local storage takes no more.
+const DESCRIPTOR: u64 = 4096;
 /// Longer than a search takes anywhere.
 const LONGEST: Duration = Duration::from_secs(60);
 /// More finds in one stack say no more than these.
@@ -212,7 +215,7 @@ impl Search {
                 .iter()
                 .filter_map(|m| m.tls)
                 .map(|t| t.mem_size.saturating_add(t.align))
-                .fold(PAGE, u64::saturating_add),
+                .fold(DESCRIPTOR, u64::saturating_add),
             setjmp: process.pointer_guard().is_some() && known::is_qemu(process, &snapshot.modules),
             guard: process.pointer_guard().map_or((0, 0), |guard| (guard, process.arch().pointer_rotation())),
             limit,
@@ -334,8 +337,7 @@ impl Search {
     /// Mappings that may be coroutines' stacks. One has a page below that cannot be touched, so that an overflow is noticed.
     /// What is found without a pointer is none: a module's data by its code, a thread's by its register.
     fn candidates(&self, maps: &Maps, stacks: &Stacks) -> Vec<Candidate> {
-        let module =
-            |m: &Mapping| self.modules.iter().any(|r| r.start < m.end && m.start < r.end.next_multiple_of(PAGE));
+        let module = |m: &Mapping| self.modules.iter().any(|r| r.start < m.end && m.start < r.end);
         let anonymous = |m: &Mapping| m.inode == 0 && !m.shared && (m.name.is_empty() || m.name.starts_with("[anon"));
         let guarded = maps
             .iter()
@@ -510,7 +512,7 @@ const PAGE_BITS: usize = 1 << 20;
 
 /// Which word and which bit stands for the page of an address.
 fn page_bit(address: u64) -> (usize, u64) {
-    let page = address / PAGE % PAGE_BITS as u64;
+    let page = address / SMALLEST_PAGE % PAGE_BITS as u64;
     ((page / 64) as usize, 1 << (page % 64))
 }
 
@@ -544,7 +546,7 @@ impl<'a> Sieve<'a> {
         let code = span(search.suspects.first().map(|s| s.start.0), search.suspects.iter().map(|s| s.end.0).max());
         let stacks = span(candidates.first().map(|c| c.range.start), candidates.last().map(|c| c.range.end));
         let mut pages = vec![0; if candidates.is_empty() { 0 } else { PAGE_BITS / 64 }];
-        for at in candidates.iter().flat_map(|c| (c.range.start..=c.range.end).step_by(PAGE as usize)) {
+        for at in candidates.iter().flat_map(|c| (c.range.start..=c.range.end).step_by(SMALLEST_PAGE as usize)) {
             let (word, bit) = page_bit(at);
             if let Some(word) = pages.get_mut(word) {
                 *word |= bit;

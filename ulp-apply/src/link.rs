@@ -683,6 +683,33 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_different_rights_share_no_page_of_any_size() {
+        let arch = ulp_arch::by_name("x86_64").expect("it exists");
+        for page in [4096, 16384, 65536] {
+            let mut package = package(&[(PC32, "x")], &[]);
+            package.sections[0].data.resize(page as usize + 1, 0x90);
+            package.sections[0].size = page + 1;
+            let laid_out = |p: &Package| {
+                let layout = Layout::new(arch, p, &p.manifest.targets[0], 100, 64, page)?;
+                Ok::<_, Error>((
+                    Run::ALL.map(|run| layout.run(run)),
+                    layout.link(RemoteAddr(BASE), LoadBias(BIAS), &Found::default())?,
+                ))
+            };
+            let (runs, image) = laid_out(&package).expect("it has room");
+            assert_eq!(runs, [(0, page), (page, 2 * page), (3 * page, page)], "{page}");
+            for (run, (at, len)) in Run::ALL.into_iter().zip(runs) {
+                let (start, bytes) = image.run(run);
+                assert_eq!((start.0, bytes.len() as u64), (BASE + at, len), "{page}");
+            }
+            // S + A - P: data begins two pages behind the code.
+            assert_eq!(image.run(Run::Code).1[..4], (2 * page as i32 - 4).to_le_bytes(), "{page}");
+            package.sections[1].align = 2 * page;
+            assert!(laid_out(&package).is_err(), "pages of {page} bytes are nowhere aligned to more");
+        }
+    }
+
+    #[test]
     fn what_is_defined_is_where_it_was_loaded() {
         let package = package(&[(PC32, "x"), (ABS64, "f")], &[]);
         let image = linked(&package, &Found::default()).expect("links");

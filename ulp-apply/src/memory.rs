@@ -5,15 +5,25 @@
 use crate::error::{Error, Result};
 use ulp_arch::RemoteAddr;
 
+/// The smallest pages of any machine that ulp knows; larger ones are multiples of it.
+pub const SMALLEST_PAGE: u64 = 4096;
+
 /// Memory that can be read.
 pub trait Memory {
     /// Fills `buf` from `at`, wholly or not at all.
     fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()>;
+
+    /// The size of its pages: mappings begin and end at multiples of it.
+    fn page(&self) -> u64;
 }
 
 impl Memory for crate::process::Process {
     fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()> {
         Self::read(self, at, buf).map_err(std::io::Error::other)
+    }
+
+    fn page(&self) -> u64 {
+        Self::page(self)
     }
 }
 
@@ -91,6 +101,10 @@ pub(crate) mod test {
             let end = offset.checked_add(buf.len()).ok_or_else(fault)?;
             buf.copy_from_slice(piece.get(offset..end).ok_or_else(fault)?);
             Ok(())
+        }
+
+        fn page(&self) -> u64 {
+            SMALLEST_PAGE
         }
     }
 

@@ -378,7 +378,7 @@ impl<'s> Verified<'s> {
         let ways = m.target.functions.iter().filter_map(|f| self.old_way(m, f)).filter(|_| self.gated());
         let gates = ways.map(|way| gate_room(arch, &way.displaced)).sum();
         let index = if self.unwound() { unwinding::index_room(&self.file.package, m.target) } else { 0 };
-        Layout::new(arch, &self.file.package, m.target, room + index, gates, page_size())
+        Layout::new(arch, &self.file.package, m.target, room + index, gates, self.snapshot.process.page())
     }
 
     /// The list of the helper, where the process has one.
@@ -760,14 +760,4 @@ fn jump(arch: &dyn Arch, f: &Function, kept: &FunctionRecord, to: RemoteAddr) ->
         return Err(Error::new(Class::Refused, format!("the jump of {} has another length", f.name), DISAGREES));
     }
     Ok(bytes)
-}
-
-/// The size of a page here.
-pub fn page_size() -> u64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .and_then(|n| u64::try_from(n).ok())
-        .filter(|n| n.is_power_of_two())
-        .unwrap_or(4096)
 }

@@ -142,15 +142,15 @@ pub fn kernel(process: &Process, areas: &[Range<u64>], limits: &Limits) -> Resul
     let signals = process.caught_signals()?;
     let Some(near) = areas.first().filter(|_| !signals.is_empty()) else { return Ok(()) };
     // The process has to be asked for its handlers, and needs a place for the answers.
-    const ROOM: u64 = 4096;
+    let room = process.page();
     let wish =
-        Wish { near: (RemoteAddr(near.start), RemoteAddr(near.end)), size: ROOM, reach: u64::MAX >> 1, below: None };
+        Wish { near: (RemoteAddr(near.start), RemoteAddr(near.end)), size: room, reach: u64::MAX >> 1, below: None };
     let place = process.maps()?.find_gap(&wish)?;
     let handlers = borrow(process, limits, |remote| {
-        remote.map(place, ROOM, Protection::ReadWrite)?;
+        remote.map(place, room, Protection::ReadWrite)?;
         let handlers: std::result::Result<Vec<_>, _> =
             signals.iter().map(|signal| Ok((*signal, remote.handler(*signal, place)?))).collect();
-        remote.unmap(place, ROOM)?;
+        remote.unmap(place, room)?;
         handlers
     })?;
     match handlers.into_iter().find(|(_, handler)| inside(handler.0)) {

@@ -3,6 +3,7 @@
 //! registry as they are at this moment. Nothing is stopped and nothing is changed here.
 
 use crate::error::{Class, Error, Result};
+use crate::memory::SMALLEST_PAGE;
 use crate::process::{Check, ExtraTable, Lock, Maps, Module, Process, Suspect, Unwinder};
 use crate::registry::{self, Access, Entry, Live, State};
 use crate::stack;
@@ -184,10 +185,7 @@ pub fn damage(snapshot: &Snapshot<'_>, entry: &Entry) -> Result<Option<String>> 
     Ok(entry.record.changed_area(process)?.map(|a| format!("its {} bytes at {} were changed{FOREIGN}", a.len, a.start)))
 }
 
-/// The address of the page that holds `addr`.
+/// Which of the smallest pages holds `addr`. What lies in one of them lies in one page of any machine, and is written at once.
 pub fn page_of(addr: RemoteAddr) -> u64 {
-    addr.0 / PAGE
+    addr.0 / SMALLEST_PAGE
 }
-
-/// The smallest page of any machine: good for grouping writes, whatever the real size is.
-pub const PAGE: u64 = 4096;

@@ -96,6 +96,10 @@ impl Memory for Before<'_> {
         }
         Ok(())
     }
+
+    fn page(&self) -> u64 {
+        self.memory.page()
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,10 @@ impl memory::Memory for Stopped<'_> {
     fn read(&self, at: RemoteAddr, buffer: &mut [u8]) -> std::io::Result<()> {
         memory::Memory::read(self.process, at, buffer)
     }
+
+    fn page(&self) -> u64 {
+        self.process.page()
+    }
 }
 
 impl Code for Stopped<'_> {
@@ -247,6 +251,10 @@ mod tests {
     impl memory::Memory for Shaky {
         fn read(&self, at: RemoteAddr, buf: &mut [u8]) -> std::io::Result<()> {
             self.memory.borrow().read(at, buf)
+        }
+
+        fn page(&self) -> u64 {
+            memory::SMALLEST_PAGE
         }
     }
 

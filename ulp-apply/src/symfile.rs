@@ -10,9 +10,10 @@
 use crate::error::{Class, Error, Result};
 use crate::frames;
 use crate::link::{Layout, Run};
+use crate::memory::SMALLEST_PAGE;
 use crate::memory::{self, Memory};
 use crate::registry::{Access, Entry, State, TargetRecord};
-use crate::snapshot::{PAGE, PackageFile};
+use crate::snapshot::PackageFile;
 use object::write::StringId;
 use object::write::elf::{FileHeader, SectionHeader, SectionIndex, Sym, Writer};
 use object::{Endianness, elf};
@@ -235,7 +236,8 @@ fn names_of(arch: &'static dyn Arch, file: &PackageFile, target: &TargetRecord) 
         )
     };
     let manifest = file.package.manifest.targets.iter().find(|t| t.build_id == target.build_id).ok_or_else(other)?;
-    let layout = Layout::new(arch, &file.package, manifest, 0, 0, PAGE)?;
+    // Places are counted from the start of the code, which begins with a page: any page size will do.
+    let layout = Layout::new(arch, &file.package, manifest, 0, 0, SMALLEST_PAGE)?;
     let Some(code) = target.areas.iter().find(|a| a.access == Access::Code) else { return Ok(Vec::new()) };
     let place = |(name, at, size): (&str, u64, u64)| Function { name: name.into(), at: code.start.plus(at).0, size };
     let named: Vec<Function> = layout.functions().map(place).collect();

@@ -172,7 +172,7 @@ pub fn plan(snapshot: &Snapshot<'_>) -> Result<Plan> {
     if hooks.is_empty() {
         return Err(refused("the process has no unwinder".into()));
     }
-    let page = crate::plan::page_size();
+    let page = snapshot.process.page();
     let order = snapshot.entries.iter().map(|e| e.record.order).max().unwrap_or(0).saturating_add(1);
     let mut record = record(&hooks, order);
     let room = registry::room(&record)?.next_multiple_of(64);

@@ -266,8 +266,9 @@ fn calls_in_a_running_thread_and_among_signals() {
 fn a_taken_place_is_an_error() {
     let mut target = Target::start(&["read"]);
     let process = target.open();
-    let at = RemoteAddr(target.ranges["hot"].0 & !4095);
-    let result = process.remote(max_stop(), |remote| remote.map(at, 4096, Protection::Read)).expect("a thread");
+    let page = process.page();
+    let at = RemoteAddr(target.ranges["hot"].0 & !(page - 1));
+    let result = process.remote(max_stop(), |remote| remote.map(at, page, Protection::Read)).expect("a thread");
     assert!(matches!(result, Err(Error::Call { call: "mmap", .. })), "{result:?}");
     target.assert_unharmed();
 }
@@ -277,13 +278,14 @@ fn a_taken_place_is_an_error() {
 fn patcher_to_be_killed() {
     let Some(pid) = std::env::var(VICTIM).ok().and_then(|v| v.parse().ok()) else { return };
     let process = Process::open(pid).expect("the victim");
-    let at = free_place(&process, 1 << 20);
+    let page = process.page();
+    let at = free_place(&process, 200 * page);
     println!("begun");
     for n in 0.. {
-        let at = at.plus(n % 200 * 4096);
+        let at = at.plus(n % 200 * page);
         let _ = process.remote(max_stop(), |remote| {
-            remote.map(at, 4096, Protection::ReadWrite)?;
-            remote.unmap(at, 4096)
+            remote.map(at, page, Protection::ReadWrite)?;
+            remote.unmap(at, page)
         });
         if n % 4 == 0 {
             let _ = process.stop(max_stop(), &Check::default(), |_| ());
@@ -509,8 +511,9 @@ fn the_first_thread_may_have_ended() {
 fn seccomp_is_asked_before_it_kills() {
     let mut target = Target::start(&["seccomp-kill"]);
     let process = target.open();
-    let at = free_place(&process, 4096);
-    let result = process.remote(max_stop(), |remote| remote.map(at, 4096, Protection::Read)).expect("a thread");
+    let page = process.page();
+    let at = free_place(&process, page);
+    let result = process.remote(max_stop(), |remote| remote.map(at, page, Protection::Read)).expect("a thread");
     let error = result.expect_err("the filter says kill");
     assert!(matches!(error, Error::Seccomp { .. } | Error::SeccompUnreadable { .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Refused);
@@ -518,8 +521,8 @@ fn seccomp_is_asked_before_it_kills() {
 
     let mut target = Target::start(&["seccomp-errno"]);
     let process = target.open();
-    let at = free_place(&process, 4096);
-    match process.remote(max_stop(), |remote| remote.map(at, 4096, Protection::Read)).expect("a thread") {
+    let at = free_place(&process, page);
+    match process.remote(max_stop(), |remote| remote.map(at, page, Protection::Read)).expect("a thread") {
         Ok(()) => assert!(process.maps().expect("maps").at(at.0).is_some()),
         Err(e) => assert_eq!(e.kind(), ErrorKind::Refused, "{e}"),
     }

@@ -145,10 +145,8 @@ pub enum Error {
     Not64Bit { pid: i32 },
     #[error("processes of this machine ({machine}) are not supported yet")]
     Unsupported { machine: &'static str },
-    #[error(
-        "the pages of this machine have {size} bytes, and processes are patched only where they have 4096; boot a kernel with pages of 4 KiB"
-    )]
-    PageSize { size: u64 },
+    #[error("the pages of this machine have {size} bytes, and processes are patched only where they have {}; boot a kernel with such pages", sizes(.seen))]
+    PageSize { size: u64, seen: &'static [u64] },
     #[error("another ulp-apply works on process {pid}; try again when it is done")]
     Locked { pid: i32 },
     #[error("process {pid} is busy: {}", .threads.first().map(ToString::to_string).unwrap_or_default())]
@@ -248,4 +246,8 @@ impl Error {
             | Self::System { .. } => ErrorKind::Failed,
         }
     }
+}
+
+fn sizes(seen: &[u64]) -> String {
+    seen.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ")
 }

@@ -123,12 +123,10 @@ fn may_work_on(arch: &dyn Arch) -> bool {
     arch.can_apply() && (arch.proven() || cfg!(feature = "unproven"))
 }
 
-/// Room for patches and the pages of the registry are counted in pages of this size.
-const PAGE: u64 = 4096;
-
-/// Refuses machines with other pages.
-fn refuse_pages(size: u64) -> Result<(), Error> {
-    if size == PAGE { Ok(()) } else { Err(Error::PageSize { size }) }
+/// Refuses pages with which patches were never seen to go in and out; what is built for tests is to see it.
+fn refuse_pages(arch: &dyn Arch, size: u64) -> Result<(), Error> {
+    let seen = arch.pages();
+    if seen.contains(&size) || cfg!(feature = "unproven") { Ok(()) } else { Err(Error::PageSize { size, seen }) }
 }
 
 impl Process {
@@ -202,9 +200,14 @@ impl Process {
         task::comm(self.pid, self.pid)
     }
 
-    /// Refuses where patches cannot lie: on machines with other pages than they are counted in.
+    /// The size of its machine's pages, in which all mappings are counted.
+    pub fn page(&self) -> u64 {
+        sys::page()
+    }
+
+    /// Refuses machines with pages of a size that was never tested.
     pub fn refuse_other_pages(&self) -> Result<(), Error> {
-        refuse_pages(sys::page())
+        refuse_pages(self.arch, self.page())
     }
 
     /// Its processor.
@@ -410,10 +413,15 @@ mod tests {
 
     #[test]
     fn other_pages_are_refused_by_their_size() {
-        refuse_pages(4096).expect("what all of it is made for");
-        for size in [16384, 65536] {
-            let error = refuse_pages(size).expect_err("other pages");
-            assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&size.to_string()), "{error}");
+        for arch in ulp_arch::ALL {
+            for size in [4096, 16384, 65536] {
+                let Err(error) = refuse_pages(arch, size) else {
+                    assert!(arch.pages().contains(&size) || cfg!(feature = "unproven"), "{} {size}", arch.name());
+                    continue;
+                };
+                assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(&size.to_string()), "{error}");
+                assert!(!arch.pages().contains(&size), "{} {size}", arch.name());
+            }
         }
     }
 }

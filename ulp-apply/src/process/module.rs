@@ -6,10 +6,9 @@
 
 use super::error::Error;
 use super::maps::{Mapping, Maps};
-use super::{Process, RemoteAddr};
+use super::{Process, RemoteAddr, sys};
 use ulp_arch::{LinkAddr, LoadBias};
 
-const PAGE: u64 = 4096;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_NOTE: u32 = 4;
@@ -223,7 +222,9 @@ fn read(process: &Process, maps: &Maps, mapping: &Mapping, entry: u64, is_vdso: 
     let bytes = process.read_vec(at, headers_len(&header)?).ok()?;
     let headers = Headers::parse(&bytes)?;
     let loads: Vec<&Program> = headers.programs.iter().filter(|p| p.kind == PT_LOAD).collect();
-    let first = loads.iter().find(|p| p.offset < PAGE)?;
+    // The kernel maps whole pages, so the mapping of what begins in the file's first page begins with the file.
+    let page = sys::page();
+    let first = loads.iter().find(|p| p.offset < page)?;
     let bias = LoadBias(mapping.start.wrapping_sub(first.vaddr.wrapping_sub(first.offset)));
     let mut end = 0;
     let mut executable = false;
@@ -238,7 +239,7 @@ fn read(process: &Process, maps: &Maps, mapping: &Mapping, entry: u64, is_vdso: 
         // have been remapped, to huge pages for instance).
         let text = maps.at(start)?;
         let same_file = (text.device == mapping.device && text.inode == mapping.inode)
-            && text.offset.wrapping_add((start & !(PAGE - 1)).wrapping_sub(text.start)) == load.offset & !(PAGE - 1);
+            && text.offset.wrapping_add((start & !(page - 1)).wrapping_sub(text.start)) == load.offset & !(page - 1);
         let anonymous = text.inode == 0;
         if !(same_file || anonymous) || !maps.covers(start, stop, |m| m.exec) {
             return None;

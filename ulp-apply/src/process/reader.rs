@@ -9,8 +9,6 @@ use std::fs::File;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-const PAGE: u64 = 4096;
-
 /// A thread that has the memory, and which pages are there.
 #[derive(Debug)]
 pub struct Reader {
@@ -76,9 +74,10 @@ impl Reader {
                     return Err(if gone { Error::ThreadGone { pid: self.pid, tid: self.tid } } else { failed() });
                 }
                 _ => {
-                    let page = usize::try_from(PAGE - from % PAGE).unwrap_or(1).min(rest.len());
-                    rest.iter_mut().take(page).for_each(|byte| *byte = 0);
-                    done += page;
+                    let page = sys::page();
+                    let absent = usize::try_from(page - from % page).unwrap_or(1).min(rest.len());
+                    rest.iter_mut().take(absent).for_each(|byte| *byte = 0);
+                    done += absent;
                 }
             }
         }

@@ -23,7 +23,6 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 use ulp_arch::{Arch, Asleep, Call, LinkAddr, Mark, Regs, SetWord};
 
-const PAGE: u64 = 4096;
 /// Zero bytes left alone between a text segment's last byte and the stub.
 const DISTANCE: usize = 8;
 const ALIGN: usize = 16;
@@ -233,7 +232,7 @@ fn string(process: &Process, module: &Module, offset: u64) -> Option<String> {
 fn tails(module: &Module, maps: &Maps) -> Vec<(RemoteAddr, usize)> {
     let tail = |end: LinkAddr| {
         let at = module.bias.remote(end);
-        let stop = at.0.checked_next_multiple_of(PAGE)?;
+        let stop = at.0.checked_next_multiple_of(sys::page())?;
         let len = usize::try_from(stop - at.0).ok()?;
         let mapping = maps.at(at.0)?;
         let file_text = mapping.inode != 0 && mapping.read && mapping.exec && !mapping.write && !mapping.shared;
