@@ -9,7 +9,7 @@ mod known;
 use crate::attempt::Limits;
 use crate::error::{Error, Result};
 use crate::memory::SMALLEST_PAGE;
-use crate::process::{Check, Error as ProcessError, Mapping, Maps, Process, Quiet, Reader, Suspect, Unwound};
+use crate::process::{Check, Error as ProcessError, Mapping, Maps, Module, Process, Quiet, Reader, Suspect, Unwound};
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -209,7 +209,7 @@ impl Search {
             suspects,
             own,
             withheld: process.withheld(),
-            modules: snapshot.modules.iter().map(|m| m.range.0.0..m.range.1.0).collect(),
+            modules: snapshot.modules.iter().flat_map(occupied).collect(),
             tls: snapshot
                 .modules
                 .iter()
@@ -361,6 +361,12 @@ impl Search {
         };
         leads(bare(beside)) || leads(self.plain(beside))
     }
+}
+
+/// What a module occupies. Between segments that are linked for larger pages than the machine has, there may be anything else:
+/// the kernel loads the dynamic loader and keeps nothing there.
+fn occupied(module: &Module) -> impl Iterator<Item = Range<u64>> {
+    module.segments.iter().map(|s| module.bias.remote(s.vaddr).0..module.bias.remote(s.end()).0)
 }
 
 /// Whether nothing can be touched directly below the mapping. An arena of the C library's `malloc` may look the same.
