@@ -99,6 +99,8 @@ pub struct Stop {
     pub hold_us: u128,
     /// System calls that would have failed with EINTR, and did not.
     pub cured: usize,
+    /// System calls that fail with EINTR, perhaps because of the stop: a kernel that does not tell their first argument.
+    pub interrupted: usize,
 }
 
 /// An error as JSON has it.
@@ -121,7 +123,11 @@ impl Stop {
     fn sentence(self) -> String {
         let (threads, attempts) = (count(self.threads, "thread"), count(self.attempts as usize, "attempt"));
         let stopped = if self.gap_us > 0 { self.gap_us } else { self.hold_us };
-        format!(", stopped {stopped} us ({threads}, {} us from first to last), {attempts}", self.hold_us)
+        let interrupted = match self.interrupted {
+            0 => String::new(),
+            n => format!(", {} ended with EINTR", count(n, "waiting call")),
+        };
+        format!(", stopped {stopped} us ({threads}, {} us from first to last), {attempts}{interrupted}", self.hold_us)
     }
 }
 
@@ -133,6 +139,7 @@ impl From<Timings> for Stop {
             gap_us: t.gap.as_micros(),
             hold_us: t.hold.as_micros(),
             cured: t.cured,
+            interrupted: t.interrupted,
         }
     }
 }

@@ -155,15 +155,36 @@ fn stops_are_not_noticed() {
     let process = target.open();
     let check = target.check(&process, &["asleep", "hot"]);
     let before = target.ask()["laps"];
-    let mut cured = 0;
+    let (mut cured, mut interrupted) = (0, 0);
     for _ in 0..100 {
         let ((), timings) = process.stop(max_stop(), &check, |_| ()).expect("all stop");
         assert_eq!(timings.threads, WAITS.len() * 9 + 3);
         cured += timings.cured;
+        interrupted += timings.interrupted;
     }
-    assert!(cured >= 100, "the cure had work: {cured}");
-    target.assert_unharmed();
+    if kernel_tells_arguments(&process) {
+        assert!(cured >= 100, "the cure had work: {cured}");
+        target.assert_unharmed();
+    } else {
+        // Nobody hears of more than was said.
+        println!(
+            "SKIPPED: this kernel does not tell what is needed to begin a call anew; {interrupted} ended with EINTR"
+        );
+        let stats = target.ask();
+        assert!((1..=interrupted as i64).contains(&stats["eintr"]), "{stats:?}, {interrupted}");
+        assert_eq!((stats["early"], stats["wrong"]), (0, 0), "{stats:?}");
+    }
     assert!(target.ask()["laps"] > before);
+}
+
+/// Whether the kernel of a machine that needs it tells the first argument of an interrupted call. aarch64's does on 6.1, and not
+/// on 6.12.117: docs/architectures.md.
+fn kernel_tells_arguments(process: &Process) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
+    let number = |text: Option<&str>| text.and_then(|t| t.parse::<u32>().ok()).expect("a number");
+    let mut numbers = release.split('.');
+    let version = (number(numbers.next()), number(numbers.next()));
+    !(process.arch().name() == "aarch64" && version >= (6, 12))
 }
 
 #[test]
@@ -232,6 +253,11 @@ fn calls_in_every_kind_of_waiting_thread() {
         let process = target.open();
         let at = free_place(&process, 8192);
         let before = process.maps().expect("maps");
+        let ((), timings) = process.stop(max_stop(), &Check::default(), |_| ()).expect("stops");
+        if timings.interrupted > 0 && !kernel_tells_arguments(&process) {
+            println!("SKIPPED {wait}: this kernel does not tell what is needed to begin it anew");
+            continue;
+        }
         for n in 0..100 {
             map_and_unmap(&process, at);
             // 8 and 9 say that the wait has ended, with EINTR and without.

@@ -13,6 +13,8 @@ pub(super) struct Looked {
     pub thread_pointer: Option<u64>,
     /// Whether its call would have failed with EINTR because of us.
     pub cured: bool,
+    /// Whether its call fails with EINTR, perhaps because of us, and cannot be begun anew.
+    pub interrupted: bool,
     pub debt: Option<Debt>,
 }
 
@@ -51,12 +53,14 @@ pub(super) fn look_and_cure(
         Some(at) => sys::set_word(tid, at).map_err(failed("GETREGSET", debt))?,
         None => arch.thread_pointer(&regs),
     };
-    Ok(Looked { regs, thread_pointer, cured: cured.eintr, debt })
+    Ok(Looked { regs, thread_pointer, cured: cured.eintr, interrupted: cured.left, debt })
 }
 
 /// What was done to a thread's registers.
 struct Cured {
     eintr: bool,
+    /// Whether an EINTR is left that may be ours.
+    left: bool,
     changed: bool,
 }
 
@@ -67,7 +71,7 @@ fn cure(arch: &dyn Arch, tid: i32, regs: &mut Regs) -> Cured {
     if begins_anew {
         arch.begin_anew(regs);
     }
-    Cured { eintr, changed: eintr || begins_anew }
+    Cured { eintr, left: false, changed: eintr || begins_anew }
 }
 
 /// Where it has decided already.
@@ -83,9 +87,12 @@ fn owe(process: &Process, tid: i32, signal: i32, asleep: Option<&Asleep>, regs: 
     let call = call.filter(|call| asleep == Some(call));
     if call.is_some_and(|call| arch.cure_eintr_of(regs, &call)) {
         let debt = Debt { interrupted: Some(found), anew: None };
-        return (Cured { eintr: true, changed: true }, Some(debt));
+        return (Cured { eintr: true, left: false, changed: true }, Some(debt));
     }
-    let Some(number) = going::resumable(process, &found) else { return (Cured { eintr: false, changed: false }, None) };
+    let left = may_be_cured.is_some();
+    let Some(number) = going::resumable(process, &found) else {
+        return (Cured { eintr: false, left, changed: false }, None);
+    };
     let verdict = super::seccomp::of_resuming(arch, tid, &found);
     if number == arch.call_number(Call::Restart) {
         // It was resumed before, and nobody knows which call it was. Where filters cannot be read they have let it pass then. If one
@@ -93,8 +100,8 @@ fn owe(process: &Process, tid: i32, signal: i32, asleep: Option<&Asleep>, regs: 
         let harmless = matches!(verdict, Verdict::Allow | Verdict::Unknown);
         let ended = going::resuming_ended(process, &found).filter(|_| !harmless);
         *regs = ended.unwrap_or(found);
-        return (Cured { eintr: false, changed: ended.is_some() }, None);
+        return (Cured { eintr: false, left: ended.is_some(), changed: ended.is_some() }, None);
     }
     let debt = Debt { interrupted: None, anew: Some(number) };
-    (Cured { eintr: false, changed: false }, Some(debt).filter(|_| verdict != Verdict::Allow))
+    (Cured { eintr: false, left, changed: false }, Some(debt).filter(|_| verdict != Verdict::Allow))
 }

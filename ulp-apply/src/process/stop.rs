@@ -44,6 +44,8 @@ pub struct Timings {
     pub runners: usize,
     /// Threads whose system call would have failed with EINTR because of us.
     pub cured: usize,
+    /// Threads whose system call fails with EINTR, perhaps because of us: a kernel that does not tell its first argument.
+    pub interrupted: usize,
     /// From the first interrupt to the last sleeping thread stopped and looked at.
     pub sleepers: Duration,
     /// From the first running thread's interrupt until the last of them was let go.
@@ -475,6 +477,7 @@ impl<'a> Crowd<'a> {
         match looked {
             Ok(looked) => {
                 self.timings.cured += usize::from(looked.cured);
+                self.timings.interrupted += usize::from(looked.interrupted);
                 Ok(())
             }
             Err(e) if e.source.kind() == io::ErrorKind::InvalidData => Err(Error::Not64Bit { pid: self.process.pid }),
