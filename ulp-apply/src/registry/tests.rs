@@ -57,15 +57,18 @@ fn at(bytes: Vec<u8>) -> Pieces {
 
 #[test]
 fn what_was_written_is_read() {
-    let entry = decode(&at(page(&record())), RemoteAddr(AT)).unwrap().expect("there is one");
+    let entry = decode(&at(page(&record())), RemoteAddr(AT)).expect("a sound record").expect("there is one");
     assert_eq!(entry, Entry { at: RemoteAddr(AT), state: State::Applied, generation: 7, record: record() });
-    assert!(room(&record()).unwrap() >= encode(&record(), State::Applied, 7).unwrap().len() as u64);
+    assert!(
+        room(&record()).expect("a sound record")
+            >= encode(&record(), State::Applied, 7).expect("a sound record").len() as u64
+    );
 }
 
 #[test]
 fn an_image_differs_when_anything_but_the_commit_word_does() {
-    let entry = decode(&at(page(&record())), RemoteAddr(AT)).unwrap().expect("there is one");
-    let image = Image::of(entry).unwrap();
+    let entry = decode(&at(page(&record())), RemoteAddr(AT)).expect("a sound record").expect("there is one");
+    let image = Image::of(entry).expect("a sound record");
     let whole = page(&record());
     let is_still = |bytes: Vec<u8>| image.is_still(&at(bytes)).unwrap_or(false);
     assert!(is_still(whole.clone()));
@@ -85,7 +88,7 @@ fn a_state_change_changes_only_the_state() {
     let (place, words) = state_change(RemoteAddr(AT), State::Retired, 8);
     let start = (place.0 - AT) as usize;
     bytes[start..start + 16].copy_from_slice(&words);
-    let entry = decode(&at(bytes), RemoteAddr(AT)).unwrap().expect("there is one");
+    let entry = decode(&at(bytes), RemoteAddr(AT)).expect("a sound record").expect("there is one");
     assert_eq!((entry.state, entry.generation), (State::Retired, 8));
     assert_eq!(entry.record, record());
 }
@@ -93,7 +96,7 @@ fn a_state_change_changes_only_the_state() {
 #[test]
 fn every_flipped_byte_but_those_of_generation_and_commit_is_noticed() {
     let good = page(&record());
-    let len = encode(&record(), State::Applied, 7).unwrap().len();
+    let len = encode(&record(), State::Applied, 7).expect("a sound record").len();
     for i in (0..len).filter(|i| !(32..44).contains(i)) {
         let mut bad = good.clone();
         bad[i] ^= 0x80;
@@ -189,7 +192,7 @@ fn live_bytes_decide() {
         let mut memory = Pieces::default();
         memory.put(0x5000, f);
         memory.put(0x5100, g);
-        record().live(&memory).unwrap()
+        record().live(&memory).expect("a sound record")
     };
     assert_eq!(live(old, old), Live::Old);
     assert_eq!(live(jump, jump), Live::New);
@@ -203,7 +206,7 @@ fn scan_looks_at_every_page() {
     bytes.extend(page(&record()));
     let mut memory = Pieces::default();
     memory.put(AT - 0x1000, bytes);
-    let found = scan(&memory, [AT - 0x1000..AT + 0x1000, 0x900000..0x901000]).unwrap();
+    let found = scan(&memory, [AT - 0x1000..AT + 0x1000, 0x900000..0x901000]).expect("a sound record");
     assert_eq!(found.len(), 1);
 }
 
