@@ -10,11 +10,13 @@ mod addr;
 mod detail;
 mod loongarch64;
 mod reloc;
+mod thread;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
+pub use thread::{Shortened, ShortenedField, ThreadForm, ThreadModel, ThreadSlots};
 
 use core::fmt;
 
@@ -381,6 +383,18 @@ pub trait Arch: Sync + fmt::Debug {
         LinkedForm::AsWritten
     }
 
+    /// What the linker made of the field of relocation `r_type` at `field` of linked code, which takes part in finding a
+    /// thread-local variable; `place` is where that field stands.
+    fn thread_form(&self, _r_type: u32, _code: &[u8], _field: usize, _place: LinkAddr) -> ThreadForm {
+        ThreadForm::Unknown
+    }
+    /// Rewrites the instructions around the field of relocation `r_type` at `field` of `code`, which call for a thread-local
+    /// variable's place, as linkers do it where the variable can be reached in the way of `model`. `None`, and `code` as it
+    /// was: they are not exactly a sequence that is known.
+    fn shorten(&self, _r_type: u32, _code: &mut [u8], _field: usize, _model: ThreadModel) -> Option<Shortened> {
+        None
+    }
+
     /// The bits that a linker may change where a relocation of this row stands and [`Arch::linked_form`] is as written.
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         row.mask()
@@ -417,6 +431,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn reach(&self) -> u64;
     /// Types of the loader's relocations that leave an address in a slot.
     fn slot_relocations(&self) -> SlotRelocations;
+    /// Types of the loader's relocations that fill the two words which are behind calls for thread-local variables.
+    fn thread_slots(&self) -> Option<ThreadSlots> {
+        None
+    }
     /// Whether the landing pad at the start of `code`, which stays and runs, has an effect that the new code's own entry does
     /// not expect (a signed return address). The entry jump must lead to a hop then.
     fn pad_acts(&self, _code: &[u8]) -> bool {

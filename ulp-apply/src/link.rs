@@ -268,6 +268,9 @@ impl<'p> Layout<'p> {
             (Letter::Slot(SlotKind::ThreadOffset), Source::TlsLocalExec { .. }) => {
                 slots.insert((symbol, Slot::ThreadOffset));
             }
+            (Letter::Slot(SlotKind::ThreadIndex | SlotKind::ThreadModule), Source::TlsPair { .. }) => {}
+            (Letter::Slot(SlotKind::ThreadDescriptor), Source::TlsDescriptor { .. }) => {}
+            (Letter::ModuleOffset, Source::TlsOffset { .. }) => {}
             _ => return Err(self.meaningless(row, symbol)),
         }
         Ok(())
@@ -502,6 +505,24 @@ impl Linker<'_, '_> {
         }
     }
 
+    /// `S - DTP`
+    fn module_offset(&self, symbol: usize) -> Result<i64> {
+        match self.layout.source(symbol)? {
+            Source::TlsOffset { offset } => Ok(*offset),
+            _ => Err(unlinkable(format!("{} has no place in its module's block", self.layout.name(symbol)))),
+        }
+    }
+
+    /// The two words of the target that a call for a thread-local variable takes: the loader has filled them, or will, and the
+    /// target's own code uses the very same.
+    fn thread_words(&self, kind: SlotKind, symbol: usize) -> Result<RemoteAddr> {
+        match (kind, self.layout.source(symbol)?) {
+            (SlotKind::ThreadIndex | SlotKind::ThreadModule, Source::TlsPair { slot })
+            | (SlotKind::ThreadDescriptor, Source::TlsDescriptor { slot }) => Ok(self.bias.remote(*slot)),
+            _ => Err(unlinkable(format!("the target has no words that find {}", self.layout.name(symbol)))),
+        }
+    }
+
     /// `Z`
     fn size(&self, symbol: usize) -> Result<u64> {
         match self.layout.place(symbol) {
@@ -521,7 +542,9 @@ impl Linker<'_, '_> {
             Letter::ThreadOffset => self.thread_offset(symbol)? as u64,
             Letter::Slot(SlotKind::ThreadOffset) => self.slot(symbol, Slot::ThreadOffset)?.0,
             Letter::Size => self.size(symbol)?,
-            Letter::None | Letter::Slot(_) | Letter::ModuleOffset => return Err(self.layout.meaningless(row, symbol)),
+            Letter::Slot(kind) => self.thread_words(kind, symbol)?.0,
+            Letter::ModuleOffset => self.module_offset(symbol)? as u64,
+            Letter::None => return Err(self.layout.meaningless(row, symbol)),
         };
         match row.formula {
             // A patch has no table that others count from, and its slots hold plain addresses.
@@ -545,6 +568,10 @@ mod tests {
     const GOTPCREL: u32 = 9;
     const GOTTPOFF: u32 = 22;
     const TPOFF32: u32 = 23;
+    const TLSGD: u32 = 19;
+    const TLSLD: u32 = 20;
+    const DTPOFF32: u32 = 21;
+    const TLSDESC: u32 = 34;
     const ABS64: u32 = 1;
 
     /// One code section with eight bytes for each relocation, one word of data, and a symbol for each source.
@@ -661,6 +688,10 @@ mod tests {
             (GOTTPOFF, tls(0), from_code(BIAS + 0x8000), None, None),
             (GOTTPOFF, tls(8), from_code(OWN_SLOT), Some((-56i64) as u64), None),
             (GOTTPOFF, Source::TlsLocalExec { offset: -16 }, from_code(OWN_SLOT), Some((-16i64) as u64), None),
+            (TLSGD, Source::TlsPair { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (TLSLD, Source::TlsPair { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (TLSDESC, Source::TlsDescriptor { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (DTPOFF32, Source::TlsOffset { offset: 24 }, 20, None, None),
         ];
         for (r_type, source, field, own, through) in rows {
             let what = format!("type {r_type}, {source:?}");
@@ -726,7 +757,11 @@ mod tests {
         assert!(refused(PLT32, Source::TlsLocalExec { offset: 0 }), "a call of a variable");
         assert!(refused(TPOFF32, local(0)), "not thread-local");
         assert!(refused(9999, local(0)), "an unknown type");
-        assert!(refused(19, local(0)), "TLSGD is not supported");
+        assert!(refused(TLSGD, local(0)), "TLSGD of something that is no thread-local variable");
+        assert!(refused(TLSGD, Source::TlsDescriptor { slot: LinkAddr(0x8000) }), "a pair that is a descriptor");
+        assert!(refused(TLSDESC, Source::TlsPair { slot: LinkAddr(0x8000) }), "a descriptor that is a pair");
+        assert!(refused(TLSGD, Source::TlsLocalExec { offset: -16 }), "a pair that the target does not have");
+        assert!(refused(DTPOFF32, Source::TlsLocalExec { offset: -16 }), "another distance");
         assert!(refused(PC32, import()), "an address that was not found");
         let mut outside = package(&[(PC32, "x")], &[]);
         outside.sections[0].relocations[0].offset = u64::MAX - 2;

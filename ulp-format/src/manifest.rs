@@ -222,6 +222,32 @@ pub enum Source {
         /// What is added to the slot's value: another variable of the same module.
         delta: i64,
     },
+    /// A thread-local variable, or all of a module's, that `__tls_get_addr` finds: the target has the two words that it takes.
+    TlsPair {
+        /// Link address of the first of the two words.
+        slot: LinkAddr,
+    },
+    /// A thread-local variable that a descriptor of the target finds: a resolver and its argument.
+    TlsDescriptor {
+        /// Link address of the first of the two words.
+        slot: LinkAddr,
+    },
+    /// A thread-local variable of the target, for code that has the start of the target's block already.
+    TlsOffset {
+        /// Its distance from there, in bytes.
+        offset: i64,
+    },
+}
+
+impl Source {
+    /// Whether it is a thread-local variable, which has no address of its own.
+    pub fn is_thread_local(&self) -> bool {
+        match self {
+            Self::TlsLocalExec { .. } | Self::TlsSlot { .. } => true,
+            Self::TlsPair { .. } | Self::TlsDescriptor { .. } | Self::TlsOffset { .. } => true,
+            Self::Local { .. } | Self::Slot { .. } | Self::Import { .. } => false,
+        }
+    }
 }
 
 /// What an imported symbol is.

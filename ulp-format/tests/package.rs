@@ -475,7 +475,7 @@ fn arbitrary() -> impl Strategy<Value = Package> {
     let body = prop::collection::vec(any::<u8>(), 1..64);
     let section =
         (name, kind, 0..=12u32, body, prop::collection::vec((any::<u16>(), any::<u16>(), any::<i64>()), 0..5));
-    let reference = (name, any::<u64>(), any::<i64>(), 0..5u8);
+    let reference = (name, any::<u64>(), any::<i64>(), 0..8u8);
     let text = "[^\\p{Cc}]{0,40}";
     (
         prop::collection::vec(section, 1..8),
@@ -500,6 +500,9 @@ fn arbitrary() -> impl Strategy<Value = Package> {
                     1 => Source::Slot { slot, lazy: delta < 0, name, version: None, object },
                     2 => Source::Import { name, version: Some("V".into()), object },
                     3 => Source::TlsLocalExec { offset: delta },
+                    4 => Source::TlsPair { slot },
+                    5 => Source::TlsDescriptor { slot },
+                    6 => Source::TlsOffset { offset: delta },
                     _ => Source::TlsSlot { slot, delta },
                 };
                 let kind = if how < 3 { SymbolKind::Untyped } else { SymbolKind::Tls };
