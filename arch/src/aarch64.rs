@@ -15,6 +15,7 @@ mod relocations;
 mod signal;
 mod thread;
 mod unwind;
+mod veneer;
 
 use crate::{
     AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark, Regs, RelocRow,
@@ -98,6 +99,18 @@ impl Arch for Aarch64 {
     }
     fn immediate_part(&self, r_type: u32, code: &[u8]) -> Option<i64> {
         relaxed::immediate_part(r_type, code)
+    }
+    fn veneer(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        veneer::veneer(code, place)
+    }
+    fn moved_to(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        veneer::branch(code, place)
+    }
+    fn moved_len(&self) -> usize {
+        8
+    }
+    fn moved<'c>(&self, code: &'c [u8], at: LinkAddr, place: LinkAddr) -> Option<&'c [u8]> {
+        veneer::moved(code, at, place)
     }
     fn linkage_slot(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
         relaxed::linkage_slot(code, place)

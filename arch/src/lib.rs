@@ -420,6 +420,26 @@ pub trait Arch: Sync + fmt::Debug {
         None
     }
 
+    /// Where the code at the start of `code`, which stands at `place`, leads, if it is a linker's veneer between a branch and what is
+    /// beyond the branch's reach, and nothing else.
+    fn veneer(&self, _code: &[u8], _place: LinkAddr) -> Option<LinkAddr> {
+        None
+    }
+    /// Where the instruction at the start of `code` may have been moved by a linker that works around an erratum: the place to
+    /// which a branch leads that stands in its stead.
+    fn moved_to(&self, _code: &[u8], _place: LinkAddr) -> Option<LinkAddr> {
+        None
+    }
+    /// Bytes of a moved instruction with the branch back behind it.
+    fn moved_len(&self) -> usize {
+        0
+    }
+    /// The instruction at the start of `code`, which stands at `at`, if it is one that was moved there from `place`: it does the same
+    /// in both places, and behind it a branch leads back to what follows `place`.
+    fn moved<'c>(&self, _code: &'c [u8], _at: LinkAddr, _place: LinkAddr) -> Option<&'c [u8]> {
+        None
+    }
+
     // ---- entry jumps ----
     /// Bytes of a landing pad (`endbr64`, `bti c`) at the start of `code`, which stay in place.
     fn landing_pad_len(&self, code: &[u8]) -> usize;

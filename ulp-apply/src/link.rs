@@ -82,6 +82,8 @@ pub struct Layout<'p> {
     places: BTreeMap<usize, u64>,
     linkage: BTreeMap<usize, u64>,
     slots: BTreeMap<(usize, Slot), u64>,
+    /// Where the slots begin: the table that code counts from which finds them by their distance from its page.
+    table: u64,
     wanted: BTreeSet<(usize, Wanted)>,
     /// Hops, by the section whose first function they lead to: right in front of it.
     hops: BTreeMap<usize, u64>,
@@ -157,6 +159,7 @@ impl<'p> Layout<'p> {
             places: BTreeMap::new(),
             linkage: BTreeMap::new(),
             slots: BTreeMap::new(),
+            table: 0,
             wanted: BTreeSet::new(),
             hops: layout_hops(arch, package, target),
             gates: 0,
@@ -235,6 +238,15 @@ impl<'p> Layout<'p> {
         }
         let source = self.source(symbol)?;
         match (row.formula.letter(), source) {
+            (Letter::Symbol, Source::OwnTable) if row.formula == Formula::PagePcRelative => {}
+            (_, Source::OwnTable) => return Err(self.meaningless(row, symbol)),
+            // Counted from the patch's own table: the slot has to stand there, whatever the target has.
+            (Letter::Slot(SlotKind::Address), Source::Slot { .. } | Source::Import { .. })
+                if matches!(row.formula, Formula::Slot(_, SeenFrom::TablePage)) =>
+            {
+                slots.insert((symbol, Slot::Address));
+                self.wanted.insert((symbol, Wanted::Address));
+            }
             (Letter::Symbol | Letter::Branch, Source::Local { .. }) => {}
             (Letter::Slot(SlotKind::Address), Source::Local { .. }) => {
                 slots.insert((symbol, Slot::Address));
@@ -327,6 +339,7 @@ impl<'p> Layout<'p> {
             }
             if run == Run::Data {
                 at = align(at, WORD).ok_or_else(too_large)?;
+                self.table = at;
                 for slot in slots {
                     self.slots.insert(*slot, at);
                     at = at.checked_add(WORD).ok_or_else(too_large)?;
@@ -466,6 +479,7 @@ impl Linker<'_, '_> {
         }
         match self.layout.source(symbol)? {
             Source::Local { addr, .. } => Ok(self.bias.remote(*addr)),
+            Source::OwnTable => Ok(self.base.plus(self.layout.table)),
             _ => self.found.addresses.get(&symbol).copied().ok_or_else(|| {
                 unlinkable(format!("the address of {} was not found", self.layout.name(symbol))).code("E-UNRESOLVED")
             }),
@@ -547,10 +561,10 @@ impl Linker<'_, '_> {
             Letter::None => return Err(self.layout.meaningless(row, symbol)),
         };
         match row.formula {
-            // A patch has no table that others count from, and its slots hold plain addresses.
-            Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => Err(self.layout.meaningless(row, symbol)),
+            // Only the page of a patch's own table is counted from, and its slots hold plain addresses.
+            Formula::Slot(_, SeenFrom::Table) => Err(self.layout.meaningless(row, symbol)),
             Formula::Slot(..) if addend != 0 => Err(self.layout.meaningless(row, symbol)),
-            formula => Ok(formula.value(letter, addend, place.0, 0)),
+            formula => Ok(formula.value(letter, addend, place.0, self.base.plus(self.layout.table).0)),
         }
     }
 }

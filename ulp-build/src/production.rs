@@ -7,6 +7,7 @@ use crate::object::is_mapping_symbol;
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, Object as _, ObjectSection as _, SymbolIndex};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
@@ -15,6 +16,9 @@ use ulp_format::Kind;
 
 /// The symbol by which code means the start of its file's own thread-local storage.
 pub const MODULE_BASE: &str = "_TLS_MODULE_BASE_";
+
+/// The symbol by which code means its file's table of slots.
+pub const TABLE: &str = "_GLOBAL_OFFSET_TABLE_";
 
 /// A linked ELF file.
 #[derive(Clone, Debug)]
@@ -298,6 +302,35 @@ impl Elf {
         }
         let start = segment.file_offset.checked_add(within)?;
         self.data.get(usize::try_from(start).ok()?..usize::try_from(start.checked_add(size)?).ok()?)
+    }
+
+    /// Where a linker has moved instructions to, of those between `addr` and `addr + size`, which work around an erratum: the place of
+    /// each, and where it stands now.
+    pub fn moved(&self, addr: LinkAddr, size: u64) -> Vec<(LinkAddr, LinkAddr)> {
+        let Some(arch) = self.arch().filter(|arch| arch.moved_len() > 0) else { return Vec::new() };
+        let len = u64::try_from(arch.moved_len()).unwrap_or(0);
+        let Some(code) = self.bytes(addr, size) else { return Vec::new() };
+        let one = |(n, word): (u64, &[u8])| {
+            let place = addr.plus(4 * n);
+            let to = arch.moved_to(word, place).filter(|to| to.0 < addr.0 || to.0 - addr.0 >= size)?;
+            arch.moved(self.bytes(to, len)?, to, place).map(|_| (place, to))
+        };
+        (0..).zip(code.chunks(4)).filter_map(one).collect()
+    }
+
+    /// The bytes at an address, with instructions that a linker has moved away back in their places. What they do is the same.
+    pub fn code(&self, addr: LinkAddr, size: u64) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.bytes(addr, size)?;
+        let moved = self.moved(addr, size);
+        if moved.is_empty() {
+            return Some(Cow::Borrowed(bytes));
+        }
+        let mut bytes = bytes.to_vec();
+        for (place, to) in moved {
+            let at = usize::try_from(place.0 - addr.0).ok()?;
+            bytes.get_mut(at..at.checked_add(4)?)?.copy_from_slice(self.bytes(to, 4)?);
+        }
+        Some(Cow::Owned(bytes))
     }
 
     /// All symbols with this name.

@@ -10,7 +10,7 @@ mod threads;
 use crate::diff::Verdict;
 use crate::model::{Code, Refusal, Unit};
 use crate::object::{Atom, AtomId, AtomKind, Ref, Scope, Target};
-use crate::production::{SlotMeaning, SymbolKind as ElfKind};
+use crate::production::{SlotMeaning, SymbolKind as ElfKind, TABLE};
 use place::{Global, Linked, Pristine, Where, is_cold_child};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -258,6 +258,16 @@ impl Context<'_> {
         if threads::is_thread_local(row) {
             return self.thread_local_by_name(user, name, r, row);
         }
+        // Code that takes the page of its file's table of slots counts slots from there: a patch has slots and a table of its own.
+        if name == TABLE && row.formula == Formula::PagePcRelative && r.target_offset == 0 {
+            let kind = ulp_format::SymbolKind::Untyped;
+            return Ok(Meaning::Outside(Outside { name: name.to_owned(), source: Source::OwnTable, kind }));
+        }
+        // What is meant by parts of its address alone cannot be told.
+        if name == TABLE && row.span().is_some() {
+            let message = format!("{user} uses the address of the program's table of slots ({})", row.name);
+            return Err(refusal(Code::Unsupported, user, message, "compile the file with -fPIC or -fPIE"));
+        }
         // A linker option (--wrap) turns undefined references to a name into another one, and only the linker knows.
         let wrapper = format!("__wrap_{name}");
         if self.linked.rebuilt.named(&wrapper).next().is_some() || self.exported.contains_key(&wrapper) {
@@ -499,7 +509,7 @@ fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
                 "compile without -mcmodel and PIC options the program was not built with",
             ))
         }
-        Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => {
+        Formula::Slot(_, SeenFrom::Table) => {
             let message =
                 format!("{user} counts from the program's table of slots ({}), which a patch has none of", row.name);
             Err(refusal(

@@ -345,6 +345,8 @@ fn relocations(
             Letter::Slot(SlotKind::ThreadDescriptor) => matches!(source, Some(Source::TlsDescriptor { .. })),
             Letter::ModuleOffset => matches!(source, Some(Source::TlsOffset { .. })),
             Letter::None => true,
+            // What the table is there for: the page from which slots are counted.
+            _ if matches!(source, Some(Source::OwnTable)) => row.formula == Formula::PagePcRelative,
             Letter::Symbol | Letter::Branch | Letter::Size | Letter::Slot(SlotKind::Address) => {
                 symbol.kind != SymbolKind::Tls
             }

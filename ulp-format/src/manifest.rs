@@ -210,6 +210,8 @@ pub enum Source {
         /// What it is.
         object: ObjectKind,
     },
+    /// The start of the patch's own table of slots, for code that takes its page and finds slots by their distance from there.
+    OwnTable,
     /// A thread-local variable of the executable: its distance from the thread pointer is a link-time constant.
     TlsLocalExec {
         /// Distance from the thread pointer (negative on x86_64), in bytes.
@@ -245,7 +247,7 @@ impl Source {
         match self {
             Self::TlsLocalExec { .. } | Self::TlsSlot { .. } => true,
             Self::TlsPair { .. } | Self::TlsDescriptor { .. } | Self::TlsOffset { .. } => true,
-            Self::Local { .. } | Self::Slot { .. } | Self::Import { .. } => false,
+            Self::Local { .. } | Self::Slot { .. } | Self::Import { .. } | Self::OwnTable => false,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! question is put to the rebuilt and to the production file, and the two answers must be of one kind.
 
 use crate::production::{Elf, SlotMeaning};
-use ulp_arch::{Arch, Formula, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind, ThreadForm};
+use std::borrow::Cow;
+use ulp_arch::{Arch, Formula, Letter, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind, ThreadForm};
 use ulp_format::Kind;
 
 /// Bytes in front of a field and behind it in which a linker's shortcut shows.
@@ -35,31 +36,36 @@ pub(super) struct Part<'r> {
 }
 
 impl Part<'_> {
+    /// The field; of an instruction that the linker has moved away, where it stands now.
     fn bytes<'e>(&self, elf: &'e Elf) -> Option<&'e [u8]> {
-        elf.bytes(self.place, self.row.field.size() as u64)
+        let size = self.row.field.size() as u64;
+        let moved = self.row.formula.letter() == Letter::Symbol && self.row.span().is_some_and(|bits| bits.end <= 12)
+            || matches!(self.row.formula, Formula::Slot(_, SeenFrom::Zero | SeenFrom::TablePage));
+        let to = if moved { elf.moved(self.place, size).first().map(|(_, to)| *to) } else { None };
+        elf.bytes(to.unwrap_or(self.place), size)
     }
 
     /// The code around it, and where it begins in there.
-    fn around<'e>(&self, elf: &'e Elf) -> (&'e [u8], usize) {
+    fn around<'e>(&self, elf: &'e Elf) -> (Cow<'e, [u8]>, usize) {
         let (mut start, mut end) = (self.place.0, self.place.plus(self.row.field.size() as u64).0);
         if let Some(section) = elf.section_of(self.place) {
             start = start.saturating_sub(AROUND).max(section.addr.0);
             end = (end + AROUND).min(section.addr.0 + section.size);
         }
-        let code = elf.bytes(LinkAddr(start), end - start).unwrap_or(&[]);
+        let code = elf.code(LinkAddr(start), end - start).unwrap_or_default();
         (code, usize::try_from(self.place.0 - start).unwrap_or(usize::MAX))
     }
 
     /// What the linker made of it.
     fn form(&self, arch: &dyn Arch, elf: &Elf) -> LinkedForm {
         let (code, at) = self.around(elf);
-        arch.linked_form(self.row.r_type, code, at)
+        arch.linked_form(self.row.r_type, &code, at)
     }
 
     /// Likewise, of one that takes part in finding a thread-local variable.
     fn thread_form(&self, arch: &dyn Arch, elf: &Elf) -> ThreadForm {
         let (code, at) = self.around(elf);
-        arch.thread_form(self.row.r_type, code, at, self.place)
+        arch.thread_form(self.row.r_type, &code, at, self.place)
     }
 
     fn extract(&self, elf: &Elf) -> Option<i64> {
@@ -128,7 +134,11 @@ pub(super) fn read(
         Formula::PcRelative | Formula::PltPcRelative if here.form(arch, elf) == LinkedForm::Elided => {
             Some(Reading::Nothing)
         }
-        Formula::PcRelative | Formula::PltPcRelative => Some(symbol(from_here()?)),
+        Formula::PltPcRelative => {
+            let to = from_here()?;
+            Some(symbol(behind_veneer(arch, elf, to).unwrap_or(to)))
+        }
+        Formula::PcRelative => Some(symbol(from_here()?)),
         Formula::PagePcRelative | Formula::PageOffset => match here.form(arch, elf) {
             LinkedForm::Elided => Some(Reading::Nothing),
             LinkedForm::Direct { .. } => Some(symbol(LinkAddr(here.taken(arch, elf)?.0.wrapping_sub(addend as u64)))),
@@ -140,6 +150,11 @@ pub(super) fn read(
             LinkedForm::Direct { .. } => here.taken(arch, elf).or_else(pair).map(symbol),
             LinkedForm::AsWritten => through(elf, pair()?),
             LinkedForm::Immediate | LinkedForm::Rewritten => None,
+        },
+        // Counted from the page that other instructions take, which `takes_table` looks at.
+        Formula::Slot(SlotKind::Address, SeenFrom::TablePage) => match here.form(arch, elf) {
+            LinkedForm::AsWritten => through(elf, table_page(elf)?.plus(value()? as u64 & 0x7fff)),
+            _ => None,
         },
         Formula::Slot(SlotKind::ThreadOffset, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
             LinkedForm::AsWritten => through_thread(elf, pair()?),
@@ -205,6 +220,17 @@ pub(super) fn read(
     }
 }
 
+/// The page on which the file's table of slots begins.
+fn table_page(elf: &Elf) -> Option<LinkAddr> {
+    Some(LinkAddr(elf.section(".got")?.addr.0 & !0xfff))
+}
+
+/// Whether the instruction takes just that page.
+pub(super) fn takes_table(arch: &dyn Arch, elf: &Elf, here: Part<'_>) -> bool {
+    let page = || arch.page_taken(here.bytes(elf)?, here.place);
+    here.row.formula == Formula::PagePcRelative && page().is_some_and(|page| Some(page) == table_page(elf))
+}
+
 /// What is meant by the slot at `slot` of the global offset table.
 fn through(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
     if let Some(name) = name_of(elf, slot) {
@@ -219,6 +245,15 @@ fn through(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
     }
     let word = elf.bytes(slot, 8)?.try_into().ok()?;
     Some(Reading::Through(LinkAddr(u64::from_le_bytes(word))))
+}
+
+/// What the linker's veneer at `addr` leads to, where there is one: what the branch is for.
+fn behind_veneer(arch: &dyn Arch, elf: &Elf, addr: LinkAddr) -> Option<LinkAddr> {
+    /// The longest one.
+    const LONGEST: u64 = 24;
+    let section = elf.section_of(addr).filter(|s| s.executable)?;
+    let left = (section.addr.0 + section.size).saturating_sub(addr.0).min(LONGEST);
+    arch.veneer(elf.bytes(addr, left)?, addr)
 }
 
 /// What is meant by a slot with a distance from the thread pointer.
