@@ -123,3 +123,39 @@ fn what_stands_behind_it_counts() {
         assert!(!unproved.contains_key(kept), "{what}: {kept} is not: {:?}", unproved.get(kept));
     }
 }
+
+/// A tree of the case folder, for a cross compiler.
+fn tree(of: &str, to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let case = root.join("cases/instruction-moved-for-erratum");
+    std::fs::create_dir_all(to).expect("a directory");
+    for name in ["ask.c", "ask.h"] {
+        std::fs::copy(root.join("support").join(name), to.join(name)).expect("a copy");
+    }
+    std::fs::copy(case.join(of), to.join("main.c")).expect("a copy");
+    let make = "app: main.o ask.o\n\taarch64-linux-gnu-gcc -o $@ main.o ask.o -Wl,--fix-cortex-a53-843419=adrp -pthread\n\
+                %.o: %.c ask.h\n\taarch64-linux-gnu-gcc -O2 -g -fno-ipa-ra -c -o $@ $<\nclean:\n\trm -f app *.o\n";
+    std::fs::write(to.join("Makefile"), make).expect("written");
+}
+
+#[test]
+fn who_stands_at_a_moved_instruction_is_in_the_old_code() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    if !run("gcc", &["--version"], dir) {
+        return;
+    }
+    tree("before.c", &dir.join("orig"));
+    tree("after.c", &dir.join("fix"));
+    let out = Command::new(env!("CARGO_BIN_EXE_ulp-build"))
+        .args(["--orig", "orig", "--fix", "fix", "-o", "fix.ulp"])
+        .current_dir(dir)
+        .output()
+        .expect("it runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let package = ulp_format::Package::read(&std::fs::read(dir.join("fix.ulp")).expect("a package")).expect("whole");
+    let ranges = &package.manifest.targets[0].functions[0].ranges;
+    let [body, moved] = &ranges[..] else { panic!("{ranges:?}") };
+    assert_eq!((body.name.as_str(), moved.name.as_str(), moved.size), ("step", "step.moved.1000", 8));
+    assert!(moved.start.0 >= body.start.0 + body.size, "{ranges:?}");
+}

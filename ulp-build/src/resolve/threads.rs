@@ -134,9 +134,8 @@ impl Context<'_> {
                 // A symbol is known by its name and version; a name that has several versions is not asked for here.
                 let mut named = elf.dynamic.iter().enumerate().filter(|(_, s)| s.name == name);
                 let (Some((index, _)), None) = (named.next(), named.next()) else { return Err(no_way(user, name)) };
-                let source = through(&elf.slots, row.formula.letter(), |symbol, addend| {
-                    symbol == Some(index) && addend == r.target_offset && (addend == 0 || !calls(row))
-                });
+                let whole = |symbol, addend| symbol == Some(index) && addend == 0;
+                let source = through(&elf.slots, row.formula.letter(), whole).filter(|_| r.target_offset == 0);
                 source.map(|source| tls(name, source)).ok_or_else(|| no_way(user, name))
             }
         }
@@ -159,11 +158,13 @@ impl Context<'_> {
         let want = elf.tls.and_then(|t| addr.0.checked_sub(t.addr.0)).and_then(|o| i64::try_from(o).ok());
         let want = want.ok_or_else(|| no_way(user, name))?;
         let letter = row.formula.letter();
+        // What is added to a variable's address is added behind the slot, never in it.
+        if matches!(letter, Letter::Slot(_)) && r.target_offset != 0 {
+            return Err(no_way(user, name));
+        }
         let source = match letter {
             Letter::ModuleOffset => Some(Source::TlsOffset { offset: want }),
             Letter::Slot(SlotKind::ThreadModule) => self.module_pair(),
-            // What is added to a variable's address is added behind the call, never in the words.
-            _ if calls(row) && r.target_offset != 0 => None,
             _ => through(&elf.slots, letter, |symbol, addend| elf.own_thread_offset(symbol, addend) == Some(want)),
         };
         // Another variable of the same file, at a distance that the file fixes.
