@@ -13,11 +13,13 @@ mod jump;
 mod relaxed;
 mod relocations;
 mod signal;
+mod thread;
 mod unwind;
+mod veneer;
 
 use crate::{
     AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark, Regs, RelocRow,
-    RemoteAddr, SetWord, SlotRelocations, Stub, Undisplaceable,
+    RemoteAddr, SetWord, Shortened, SlotRelocations, Stub, ThreadForm, ThreadModel, ThreadSlots, Undisplaceable,
 };
 
 #[derive(Debug)]
@@ -83,6 +85,12 @@ impl Arch for Aarch64 {
         relaxed::form(r_type, code, field)
     }
 
+    fn thread_form(&self, r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> ThreadForm {
+        thread::form(r_type, code, field, place)
+    }
+    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+        thread::shorten(r_type, code, field, model)
+    }
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         relaxed::mask(row)
     }
@@ -91,6 +99,18 @@ impl Arch for Aarch64 {
     }
     fn immediate_part(&self, r_type: u32, code: &[u8]) -> Option<i64> {
         relaxed::immediate_part(r_type, code)
+    }
+    fn veneer(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        veneer::veneer(code, place)
+    }
+    fn moved_to(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        veneer::branch(code, place)
+    }
+    fn moved_len(&self) -> usize {
+        8
+    }
+    fn moved<'c>(&self, code: &'c [u8], at: LinkAddr, place: LinkAddr) -> Option<&'c [u8]> {
+        veneer::moved(code, at, place)
     }
     fn linkage_slot(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
         relaxed::linkage_slot(code, place)
@@ -120,6 +140,10 @@ impl Arch for Aarch64 {
             copy: 1024,
             thread_offset: 1030,
         }
+    }
+    fn thread_slots(&self) -> Option<ThreadSlots> {
+        // R_AARCH64_TLS_DTPMOD, TLS_DTPREL, TLSDESC
+        Some(ThreadSlots { module: 1028, offset: 1029, descriptor: 1031 })
     }
     fn thread_block(&self, _size: u64, align: u64) -> Option<i64> {
         // AAELF64, "Thread Local Storage", variant I: the block stands behind two words at the thread pointer.

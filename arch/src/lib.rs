@@ -10,11 +10,13 @@ mod addr;
 mod detail;
 mod loongarch64;
 mod reloc;
+mod thread;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
+pub use thread::{Shortened, ShortenedField, ThreadForm, ThreadModel, ThreadSlots};
 
 use core::fmt;
 
@@ -381,6 +383,18 @@ pub trait Arch: Sync + fmt::Debug {
         LinkedForm::AsWritten
     }
 
+    /// What the linker made of the field of relocation `r_type` at `field` of linked code, which takes part in finding a
+    /// thread-local variable; `place` is where that field stands.
+    fn thread_form(&self, _r_type: u32, _code: &[u8], _field: usize, _place: LinkAddr) -> ThreadForm {
+        ThreadForm::Unknown
+    }
+    /// Rewrites the instructions around the field of relocation `r_type` at `field` of `code`, which call for a thread-local
+    /// variable's place, as linkers do it where the variable can be reached in the way of `model`. `None`, and `code` as it
+    /// was: they are not exactly a sequence that is known.
+    fn shorten(&self, _r_type: u32, _code: &mut [u8], _field: usize, _model: ThreadModel) -> Option<Shortened> {
+        None
+    }
+
     /// The bits that a linker may change where a relocation of this row stands and [`Arch::linked_form`] is as written.
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         row.mask()
@@ -406,6 +420,26 @@ pub trait Arch: Sync + fmt::Debug {
         None
     }
 
+    /// Where the code at the start of `code`, which stands at `place`, leads, if it is a linker's veneer between a branch and what is
+    /// beyond the branch's reach, and nothing else.
+    fn veneer(&self, _code: &[u8], _place: LinkAddr) -> Option<LinkAddr> {
+        None
+    }
+    /// Where the instruction at the start of `code` may have been moved by a linker that works around an erratum: the place to
+    /// which a branch leads that stands in its stead.
+    fn moved_to(&self, _code: &[u8], _place: LinkAddr) -> Option<LinkAddr> {
+        None
+    }
+    /// Bytes of a moved instruction with the branch back behind it.
+    fn moved_len(&self) -> usize {
+        0
+    }
+    /// The instruction at the start of `code`, which stands at `at`, if it is one that was moved there from `place`: it does the same
+    /// in both places, and behind it a branch leads back to what follows `place`.
+    fn moved<'c>(&self, _code: &'c [u8], _at: LinkAddr, _place: LinkAddr) -> Option<&'c [u8]> {
+        None
+    }
+
     // ---- entry jumps ----
     /// Bytes of a landing pad (`endbr64`, `bti c`) at the start of `code`, which stay in place.
     fn landing_pad_len(&self, code: &[u8]) -> usize;
@@ -417,6 +451,10 @@ pub trait Arch: Sync + fmt::Debug {
     fn reach(&self) -> u64;
     /// Types of the loader's relocations that leave an address in a slot.
     fn slot_relocations(&self) -> SlotRelocations;
+    /// Types of the loader's relocations that fill the two words which are behind calls for thread-local variables.
+    fn thread_slots(&self) -> Option<ThreadSlots> {
+        None
+    }
     /// Whether the landing pad at the start of `code`, which stays and runs, has an effect that the new code's own entry does
     /// not expect (a signed return address). The entry jump must lead to a hop then.
     fn pad_acts(&self, _code: &[u8]) -> bool {

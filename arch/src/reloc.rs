@@ -23,6 +23,9 @@ pub enum Formula {
     TpOffset,
     /// `GT + A - P`: the place of a slot that holds the variable's distance from the thread pointer (initial-exec).
     TpSlotPcRelative,
+    /// `G + A - P` of two words: the place of what a call takes to find a thread-local variable (general-dynamic,
+    /// local-dynamic, descriptors).
+    ThreadSlotPcRelative(SlotKind),
     /// `Z + A`: the size of the symbol.
     Size,
     /// `Page(S + A) - Page(P)`: the page of the symbol, for an instruction that adds pages to its own.
@@ -72,7 +75,7 @@ impl Formula {
             Self::PltPcRelative => Letter::Branch,
             Self::GotPcRelative => Letter::Slot(SlotKind::Address),
             Self::TpSlotPcRelative => Letter::Slot(SlotKind::ThreadOffset),
-            Self::Slot(kind, _) => Letter::Slot(kind),
+            Self::Slot(kind, _) | Self::ThreadSlotPcRelative(kind) => Letter::Slot(kind),
             Self::TpOffset | Self::TpOffsetRounded => Letter::ThreadOffset,
             Self::ModuleOffset => Letter::ModuleOffset,
             Self::Size => Letter::Size,
@@ -87,9 +90,8 @@ impl Formula {
             Self::Absolute | Self::PageOffset | Self::Difference | Self::Size => sum as i64,
             Self::TpOffset | Self::ModuleOffset => sum as i64,
             Self::TpOffsetRounded => sum.wrapping_add(0x800) as i64,
-            Self::PcRelative | Self::PltPcRelative | Self::GotPcRelative | Self::TpSlotPcRelative => {
-                sum.wrapping_sub(place) as i64
-            }
+            Self::PcRelative | Self::PltPcRelative | Self::GotPcRelative => sum.wrapping_sub(place) as i64,
+            Self::TpSlotPcRelative | Self::ThreadSlotPcRelative(_) => sum.wrapping_sub(place) as i64,
             Self::PagePcRelative => SeenFrom::PlacePage.distance(sum, place, table),
             Self::PcPages(pages) => pages.distance(sum, place),
             Self::Slot(_, seen) => seen.distance(letter, place, table),

@@ -6,11 +6,13 @@
 mod address;
 mod gate;
 mod signal;
+mod thread;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkedForm, Mark, PcRelative,
-    Range, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub, Undisplaceable,
+    AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark,
+    PcRelative, Range, Regs, RelocRow, RemoteAddr, Shortened, SlotKind, SlotRelocations, Stub, ThreadForm, ThreadModel,
+    ThreadSlots, Undisplaceable,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, GasFormatter, Instruction, Mnemonic, OpKind};
 
@@ -19,6 +21,10 @@ pub(crate) struct X86_64;
 
 const fn row(r_type: u32, name: &'static str, formula: Formula, bytes: u8, range: Range) -> RelocRow {
     RelocRow { r_type, name, formula, field: Field::Bytes(bytes), range, align: 1 }
+}
+
+const fn thread(kind: SlotKind) -> Formula {
+    Formula::ThreadSlotPcRelative(kind)
 }
 
 /// psABI table 4.9. Rows marked unsupported are known by name so that a refusal can name them.
@@ -37,9 +43,9 @@ static RELOCATIONS: &[RelocRow] = &[
     row(15, "R_X86_64_PC8", Formula::PcRelative, 1, Range::Signed(8)),
     row(17, "R_X86_64_DTPOFF64", Formula::Unsupported, 8, Range::Any),
     row(18, "R_X86_64_TPOFF64", Formula::TpOffset, 8, Range::Any),
-    row(19, "R_X86_64_TLSGD", Formula::Unsupported, 4, Range::Signed(32)),
-    row(20, "R_X86_64_TLSLD", Formula::Unsupported, 4, Range::Signed(32)),
-    row(21, "R_X86_64_DTPOFF32", Formula::Unsupported, 4, Range::Signed(32)),
+    row(19, "R_X86_64_TLSGD", thread(SlotKind::ThreadIndex), 4, Range::Signed(32)),
+    row(20, "R_X86_64_TLSLD", thread(SlotKind::ThreadModule), 4, Range::Signed(32)),
+    row(21, "R_X86_64_DTPOFF32", Formula::ModuleOffset, 4, Range::Signed(32)),
     row(22, "R_X86_64_GOTTPOFF", Formula::TpSlotPcRelative, 4, Range::Signed(32)),
     row(23, "R_X86_64_TPOFF32", Formula::TpOffset, 4, Range::Signed(32)),
     row(24, "R_X86_64_PC64", Formula::PcRelative, 8, Range::Any),
@@ -51,8 +57,8 @@ static RELOCATIONS: &[RelocRow] = &[
     row(31, "R_X86_64_PLTOFF64", Formula::Unsupported, 8, Range::Any),
     row(32, "R_X86_64_SIZE32", Formula::Size, 4, Range::Unsigned(32)),
     row(33, "R_X86_64_SIZE64", Formula::Size, 8, Range::Any),
-    row(34, "R_X86_64_GOTPC32_TLSDESC", Formula::Unsupported, 4, Range::Signed(32)),
-    row(35, "R_X86_64_TLSDESC_CALL", Formula::Unsupported, 0, Range::Any),
+    row(34, "R_X86_64_GOTPC32_TLSDESC", thread(SlotKind::ThreadDescriptor), 4, Range::Signed(32)),
+    row(35, "R_X86_64_TLSDESC_CALL", Formula::Nothing, 0, Range::Any),
     row(41, "R_X86_64_GOTPCRELX", Formula::GotPcRelative, 4, Range::Signed(32)),
     row(42, "R_X86_64_REX_GOTPCRELX", Formula::GotPcRelative, 4, Range::Signed(32)),
 ];
@@ -235,8 +241,10 @@ impl Arch for X86_64 {
             19 => (4, 8),
             // TLSLD likewise.
             20 => (3, 6),
-            // GOTTPOFF, GOTPC32_TLSDESC, REX_GOTPCRELX: the instruction in front of the field changes, REX prefix too.
-            22 | 34 | 42 => (3, 0),
+            // GOTTPOFF, REX_GOTPCRELX: the instruction in front of the field changes, REX prefix too.
+            22 | 42 => (3, 0),
+            // GOTPC32_TLSDESC likewise, and the call of the resolver behind it becomes a nop.
+            34 => (3, 2),
             // TLSDESC_CALL: `call *(%rax)` becomes a two-byte nop.
             35 => (0, 2),
             // GOTPCRELX: `jmp *sym@GOTPCREL(%rip)` becomes `jmp sym; nop`.
@@ -292,6 +300,8 @@ impl Arch for X86_64 {
         // psABI B.2: what becomes of GOTPCRELX (41) and REX_GOTPCRELX (42). Opcode and ModRM stand in front of the field.
         let front = field.checked_sub(2).and_then(|start| code.get(start..field));
         match (r_type, front) {
+            // The call of __tls_get_addr in a sequence that got shorter.
+            (2 | 4 | 41, _) if thread::call_is_gone(code, field) => LinkedForm::Elided,
             // lea sym(%rip), reg; addr32 call sym
             (41 | 42, Some([0x8d, _] | [0x67, 0xe8])) => LinkedForm::Direct { before: 0 },
             // jmp sym; nop
@@ -300,6 +310,13 @@ impl Arch for X86_64 {
             (41 | 42, Some([0xc7 | 0x81 | 0xf7, modrm])) if modrm >> 6 == 3 => LinkedForm::Immediate,
             _ => LinkedForm::AsWritten,
         }
+    }
+
+    fn thread_form(&self, r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> ThreadForm {
+        thread::form(r_type, code, field, place)
+    }
+    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+        thread::shorten(r_type, code, field, model)
     }
 
     fn landing_pad_len(&self, code: &[u8]) -> usize {
@@ -320,6 +337,10 @@ impl Arch for X86_64 {
     fn slot_relocations(&self) -> SlotRelocations {
         // R_X86_64_GLOB_DAT, JUMP_SLOT, IRELATIVE, 64, RELATIVE, COPY, TPOFF64
         SlotRelocations { data: 6, jump: 7, irelative: 37, absolute: 1, relative: 8, copy: 5, thread_offset: 18 }
+    }
+    fn thread_slots(&self) -> Option<ThreadSlots> {
+        // R_X86_64_DTPMOD64, DTPOFF64, TLSDESC
+        Some(ThreadSlots { module: 16, offset: 17, descriptor: 36 })
     }
     fn thread_block(&self, size: u64, align: u64) -> Option<i64> {
         // "ELF handling for thread-local storage", variant II: the block ends at the thread pointer.

@@ -71,7 +71,7 @@ fn link(row: &RelocRow, value: i64, dir: &Path) -> Option<(Vec<u8>, i64)> {
     let defined = format!("--defsym=sym={symbol:#x}");
     let mut args = vec!["--no-relax", "-e", "0", &text, "-o", "a", "a.o"];
     match row.formula {
-        Formula::TpSlotPcRelative => args.push("-shared"), // else ld turns the slot into a constant
+        Formula::TpSlotPcRelative | Formula::ThreadSlotPcRelative(_) | Formula::ModuleOffset => args.push("-shared"), // else ld turns the slot into a constant
         Formula::TpOffset | Formula::Size => {}
         _ => args.push(&defined),
     }
@@ -85,7 +85,8 @@ fn link(row: &RelocRow, value: i64, dir: &Path) -> Option<(Vec<u8>, i64)> {
             assert_eq!(got.data().unwrap(), symbol.to_le_bytes(), "the slot holds the symbol's address");
             pc_relative(got.address())
         }
-        Formula::TpSlotPcRelative => {
+        Formula::ModuleOffset => 12 + ADDEND,
+        Formula::TpSlotPcRelative | Formula::ThreadSlotPcRelative(_) => {
             let (slot, _) = elf.dynamic_relocations().unwrap().next().expect("the loader fills the slot");
             pc_relative(slot)
         }
@@ -109,6 +110,7 @@ fn every_relocation_row_as_the_linker_does_it() {
         }
         let symbol = match row.formula {
             Formula::TpOffset | Formula::TpSlotPcRelative => "var",
+            Formula::ThreadSlotPcRelative(_) | Formula::ModuleOffset => "var",
             Formula::Size => "sized",
             _ => "sym",
         };
@@ -148,7 +150,7 @@ fn every_relocation_row_as_the_linker_does_it() {
         assert!(same >= if free { 4 } else { 1 }, "only {same} values of {} were linked", row.name);
         rows += 1;
     }
-    assert!(rows >= 18, "only {rows} rows were looked at");
+    assert!(rows >= 22, "only {rows} rows were looked at");
 }
 
 #[test]

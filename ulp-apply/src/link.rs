@@ -82,6 +82,8 @@ pub struct Layout<'p> {
     places: BTreeMap<usize, u64>,
     linkage: BTreeMap<usize, u64>,
     slots: BTreeMap<(usize, Slot), u64>,
+    /// Where the slots begin: the table that code counts from which finds them by their distance from its page.
+    table: u64,
     wanted: BTreeSet<(usize, Wanted)>,
     /// Hops, by the section whose first function they lead to: right in front of it.
     hops: BTreeMap<usize, u64>,
@@ -157,6 +159,7 @@ impl<'p> Layout<'p> {
             places: BTreeMap::new(),
             linkage: BTreeMap::new(),
             slots: BTreeMap::new(),
+            table: 0,
             wanted: BTreeSet::new(),
             hops: layout_hops(arch, package, target),
             gates: 0,
@@ -235,6 +238,15 @@ impl<'p> Layout<'p> {
         }
         let source = self.source(symbol)?;
         match (row.formula.letter(), source) {
+            (Letter::Symbol, Source::OwnTable) if row.formula == Formula::PagePcRelative => {}
+            (_, Source::OwnTable) => return Err(self.meaningless(row, symbol)),
+            // Counted from the patch's own table: the slot has to stand there, whatever the target has.
+            (Letter::Slot(SlotKind::Address), Source::Slot { .. } | Source::Import { .. })
+                if matches!(row.formula, Formula::Slot(_, SeenFrom::TablePage)) =>
+            {
+                slots.insert((symbol, Slot::Address));
+                self.wanted.insert((symbol, Wanted::Address));
+            }
             (Letter::Symbol | Letter::Branch, Source::Local { .. }) => {}
             (Letter::Slot(SlotKind::Address), Source::Local { .. }) => {
                 slots.insert((symbol, Slot::Address));
@@ -268,6 +280,9 @@ impl<'p> Layout<'p> {
             (Letter::Slot(SlotKind::ThreadOffset), Source::TlsLocalExec { .. }) => {
                 slots.insert((symbol, Slot::ThreadOffset));
             }
+            (Letter::Slot(SlotKind::ThreadIndex | SlotKind::ThreadModule), Source::TlsPair { .. }) => {}
+            (Letter::Slot(SlotKind::ThreadDescriptor), Source::TlsDescriptor { .. }) => {}
+            (Letter::ModuleOffset, Source::TlsOffset { .. }) => {}
             _ => return Err(self.meaningless(row, symbol)),
         }
         Ok(())
@@ -324,6 +339,7 @@ impl<'p> Layout<'p> {
             }
             if run == Run::Data {
                 at = align(at, WORD).ok_or_else(too_large)?;
+                self.table = at;
                 for slot in slots {
                     self.slots.insert(*slot, at);
                     at = at.checked_add(WORD).ok_or_else(too_large)?;
@@ -463,6 +479,7 @@ impl Linker<'_, '_> {
         }
         match self.layout.source(symbol)? {
             Source::Local { addr, .. } => Ok(self.bias.remote(*addr)),
+            Source::OwnTable => Ok(self.base.plus(self.layout.table)),
             _ => self.found.addresses.get(&symbol).copied().ok_or_else(|| {
                 unlinkable(format!("the address of {} was not found", self.layout.name(symbol))).code("E-UNRESOLVED")
             }),
@@ -502,6 +519,24 @@ impl Linker<'_, '_> {
         }
     }
 
+    /// `S - DTP`
+    fn module_offset(&self, symbol: usize) -> Result<i64> {
+        match self.layout.source(symbol)? {
+            Source::TlsOffset { offset } => Ok(*offset),
+            _ => Err(unlinkable(format!("{} has no place in its module's block", self.layout.name(symbol)))),
+        }
+    }
+
+    /// The two words of the target that a call for a thread-local variable takes: the loader has filled them, or will, and the
+    /// target's own code uses the very same.
+    fn thread_words(&self, kind: SlotKind, symbol: usize) -> Result<RemoteAddr> {
+        match (kind, self.layout.source(symbol)?) {
+            (SlotKind::ThreadIndex | SlotKind::ThreadModule, Source::TlsPair { slot })
+            | (SlotKind::ThreadDescriptor, Source::TlsDescriptor { slot }) => Ok(self.bias.remote(*slot)),
+            _ => Err(unlinkable(format!("the target has no words that find {}", self.layout.name(symbol)))),
+        }
+    }
+
     /// `Z`
     fn size(&self, symbol: usize) -> Result<u64> {
         match self.layout.place(symbol) {
@@ -521,13 +556,15 @@ impl Linker<'_, '_> {
             Letter::ThreadOffset => self.thread_offset(symbol)? as u64,
             Letter::Slot(SlotKind::ThreadOffset) => self.slot(symbol, Slot::ThreadOffset)?.0,
             Letter::Size => self.size(symbol)?,
-            Letter::None | Letter::Slot(_) | Letter::ModuleOffset => return Err(self.layout.meaningless(row, symbol)),
+            Letter::Slot(kind) => self.thread_words(kind, symbol)?.0,
+            Letter::ModuleOffset => self.module_offset(symbol)? as u64,
+            Letter::None => return Err(self.layout.meaningless(row, symbol)),
         };
         match row.formula {
-            // A patch has no table that others count from, and its slots hold plain addresses.
-            Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => Err(self.layout.meaningless(row, symbol)),
+            // Only the page of a patch's own table is counted from, and its slots hold plain addresses.
+            Formula::Slot(_, SeenFrom::Table) => Err(self.layout.meaningless(row, symbol)),
             Formula::Slot(..) if addend != 0 => Err(self.layout.meaningless(row, symbol)),
-            formula => Ok(formula.value(letter, addend, place.0, 0)),
+            formula => Ok(formula.value(letter, addend, place.0, self.base.plus(self.layout.table).0)),
         }
     }
 }
@@ -545,6 +582,10 @@ mod tests {
     const GOTPCREL: u32 = 9;
     const GOTTPOFF: u32 = 22;
     const TPOFF32: u32 = 23;
+    const TLSGD: u32 = 19;
+    const TLSLD: u32 = 20;
+    const DTPOFF32: u32 = 21;
+    const TLSDESC: u32 = 34;
     const ABS64: u32 = 1;
 
     /// One code section with eight bytes for each relocation, one word of data, and a symbol for each source.
@@ -661,6 +702,10 @@ mod tests {
             (GOTTPOFF, tls(0), from_code(BIAS + 0x8000), None, None),
             (GOTTPOFF, tls(8), from_code(OWN_SLOT), Some((-56i64) as u64), None),
             (GOTTPOFF, Source::TlsLocalExec { offset: -16 }, from_code(OWN_SLOT), Some((-16i64) as u64), None),
+            (TLSGD, Source::TlsPair { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (TLSLD, Source::TlsPair { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (TLSDESC, Source::TlsDescriptor { slot: LinkAddr(0x8000) }, from_code(BIAS + 0x8000), None, None),
+            (DTPOFF32, Source::TlsOffset { offset: 24 }, 20, None, None),
         ];
         for (r_type, source, field, own, through) in rows {
             let what = format!("type {r_type}, {source:?}");
@@ -726,7 +771,11 @@ mod tests {
         assert!(refused(PLT32, Source::TlsLocalExec { offset: 0 }), "a call of a variable");
         assert!(refused(TPOFF32, local(0)), "not thread-local");
         assert!(refused(9999, local(0)), "an unknown type");
-        assert!(refused(19, local(0)), "TLSGD is not supported");
+        assert!(refused(TLSGD, local(0)), "TLSGD of something that is no thread-local variable");
+        assert!(refused(TLSGD, Source::TlsDescriptor { slot: LinkAddr(0x8000) }), "a pair that is a descriptor");
+        assert!(refused(TLSDESC, Source::TlsPair { slot: LinkAddr(0x8000) }), "a descriptor that is a pair");
+        assert!(refused(TLSGD, Source::TlsLocalExec { offset: -16 }), "a pair that the target does not have");
+        assert!(refused(DTPOFF32, Source::TlsLocalExec { offset: -16 }), "another distance");
         assert!(refused(PC32, import()), "an address that was not found");
         let mut outside = package(&[(PC32, "x")], &[]);
         outside.sections[0].relocations[0].offset = u64::MAX - 2;

@@ -240,7 +240,11 @@ fn verify_references(m: &Match<'_>) -> Result<()> {
             Source::Slot { slot, .. } | Source::TlsSlot { slot, .. } => {
                 m.module.segment(*slot).is_some_and(|s| slot.0.checked_add(8).is_some_and(|past| past <= s.end().0))
             }
-            Source::Import { .. } | Source::TlsLocalExec { .. } => true,
+            Source::TlsPair { slot } | Source::TlsDescriptor { slot } => {
+                m.module.segment(*slot).is_some_and(|s| slot.0.checked_add(16).is_some_and(|past| past <= s.end().0))
+            }
+            Source::Import { .. } | Source::OwnTable => true,
+            Source::TlsLocalExec { .. } | Source::TlsOffset { .. } => true,
         };
         if !inside {
             let message = format!("{} is not inside {}, where the patch says it is", reference.symbol, m.module.name);

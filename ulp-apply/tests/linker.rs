@@ -44,11 +44,12 @@ struct Machine {
     options: &'static [&'static str],
 }
 
-const MACHINES: [Machine; 4] = [
+const MACHINES: [Machine; 5] = [
     Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIE"] },
     Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fno-pie"] },
     Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIC", "-ftls-model=local-exec"] },
     Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIE", "-mcmodel=tiny"] },
+    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fpic", "-ftls-model=local-exec"] },
 ];
 
 fn run(program: &str, arguments: &[&str], dir: &Path) -> Option<()> {
@@ -66,6 +67,7 @@ fn source(name: &str) -> Source {
         "near_function" => Source::Local { addr: LinkAddr(NEAR), size: 64 },
         "near_data" => Source::Local { addr: LinkAddr(NEAR + 64), size: 4 },
         "table_entry" => Source::Local { addr: LinkAddr(NEAR + 128), size: 80 },
+        "_GLOBAL_OFFSET_TABLE_" => Source::OwnTable,
         "own" => Source::TlsLocalExec { offset: BLOCK },
         "counted" => Source::TlsLocalExec { offset: BLOCK + 4 },
         other => panic!("{other} is undefined"),
@@ -272,7 +274,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         run(&ld, &arguments, dir).expect("ld");
         let linked = std::fs::read(dir.join("linked")).expect("linked");
         let theirs = object::File::parse(&*linked).expect("an ELF file");
-        let (mut compared, mut slots) = (0, 0);
+        let (mut compared, mut slots, mut table) = (0, 0, 0);
         for (index, section) in package.sections.iter().enumerate().filter(|(_, s)| s.kind != SectionKind::ZeroData) {
             let at = image.symbols[&index].0;
             let run = Run::ALL
@@ -288,6 +290,16 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             let mut theirs_own = vec![0u8; ours.len()];
             for r in &section.relocations {
                 let row = arch.relocation(r.r_type).expect("known");
+                let at_field = r.offset as usize;
+                if package.symbols[r.symbol].name == "_GLOBAL_OFFSET_TABLE_" {
+                    // Each takes the page of its own table.
+                    let taken = |bytes: &[u8]| arch.page_taken(&bytes[at_field..], LinkAddr(at + r.offset));
+                    table = taken(ours).expect("a page").0;
+                    let got = theirs.section_by_name(".got").expect("a table").address();
+                    assert_eq!(taken(their), Some(LinkAddr(got & !0xfff)), "{what}: {}", section.name);
+                    theirs_own.iter_mut().skip(at_field).zip(row.mask()).for_each(|(byte, bits)| *byte |= bits);
+                    continue;
+                }
                 let Formula::Slot(kind, seen) = row.formula else { continue };
                 // Their slots stand elsewhere, with the same in them; what a slot would tell them of a program's own
                 // thread-local storage, they put into the instructions.
@@ -311,6 +323,14 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
                     let from = (b - table.address()) as usize;
                     let there = &table.data().expect("data")[from..from + 8];
                     assert_eq!(word(&image, a).to_le_bytes(), there, "{what}: a slot in {}", section.name);
+                    slots += 1;
+                } else if seen == SeenFrom::TablePage {
+                    let distance = |bytes: &[u8]| row.extract(&bytes[at_field..]).expect("bits") as u64 & 0x7fff;
+                    let got = theirs.section_by_name(".got").expect("a table");
+                    let from = ((got.address() & !0xfff) + distance(their) - got.address()) as usize;
+                    let there = &got.data().expect("data")[from..from + 8];
+                    let ours = word(&image, table + distance(ours));
+                    assert_eq!(ours.to_le_bytes(), there, "{what}: a slot in {}", section.name);
                     slots += 1;
                 }
             }

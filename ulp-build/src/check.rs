@@ -23,9 +23,13 @@ pub fn old_side(context: &Context<'_>, key: Key, entry: LinkAddr, new_symbol: St
     };
     let old = pristine.atom(id).ok_or_else(lost)?;
     let mut ranges = vec![range(arch, linked, old, entry)?];
+    ranges.extend(moved(linked, old, entry)?);
     for (child_id, child) in children(pristine, id) {
         match linked.place(pristine, object, child_id) {
-            Where::At(addr) => ranges.push(range(arch, linked, child, addr)?),
+            Where::At(addr) => {
+                ranges.push(range(arch, linked, child, addr)?);
+                ranges.extend(moved(linked, child, addr)?);
+            }
             // Its parent is another object's copy, and so is its child.
             _ if old.comdat.is_some() => {
                 return Err(refusal(
@@ -83,7 +87,10 @@ fn range(arch: &dyn Arch, linked: &Linked, old: &Atom, addr: LinkAddr) -> Result
         let message = format!("{} is not in the production file at {addr}", old.name);
         refusal(Code::Identity, &old.name, message, "give the production file this build stands for with --target")
     })?;
-    if let Some(at) = reproduce::linked_difference(arch, old, bytes) {
+    // A linker that works around an erratum moves instructions away.
+    let whole =
+        || linked.production.code(addr, old.size).and_then(|code| reproduce::linked_difference(arch, old, &code));
+    if let Some(at) = reproduce::linked_difference(arch, old, bytes).and_then(|_| whole()) {
         let message =
             format!("the production code of {} at {addr} differs from the rebuilt object at +{at:#x}", old.name);
         return Err(refusal(Code::NotReproduced, &old.name, message, "build with production's own compiler and flags"));
@@ -94,6 +101,20 @@ fn range(arch: &dyn Arch, linked: &Linked, old: &Atom, addr: LinkAddr) -> Result
         size: old.size,
         sha256: ulp_format::hex::encode(&Sha256::digest(bytes)),
     })
+}
+
+/// The instructions that a linker has moved out of old code: who stands there is in that code.
+fn moved(linked: &Linked, old: &Atom, addr: LinkAddr) -> Result<Vec<OldRange>, Refusal> {
+    let elf = &linked.production;
+    let len = ulp_arch::by_machine(elf.machine).map_or(0, |arch| arch.moved_len());
+    let one = |(place, to): (LinkAddr, LinkAddr)| {
+        let size = u64::try_from(len).ok()?;
+        let sha256 = ulp_format::hex::encode(&Sha256::digest(elf.bytes(to, size)?));
+        Some(OldRange { name: format!("{}.moved.{:x}", old.name, place.0 - addr.0), start: to, size, sha256 })
+    };
+    let all: Option<Vec<_>> = elf.moved(addr, old.size).into_iter().map(one).collect();
+    let lost = || refusal(Code::Identity, &old.name, "an instruction of it is lost", "report it");
+    all.ok_or_else(lost)
 }
 
 /// Whether a child (`.cold`) jumps to the entry. Calls do not count, they come with a return address.

@@ -61,7 +61,7 @@ impl Builder {
     fn order<'s>(&self, selection: &'s Selection<'_>) -> Vec<(Key, &'s Atom)> {
         let units = &selection.context.units;
         let mut order: Vec<(Key, &Atom)> =
-            selection.carried.keys().filter_map(|key| Some((*key, units[key.0].fixed(key.1)?))).collect();
+            selection.carried.keys().filter_map(|key| Some((*key, selection.atom(*key)?))).collect();
         order.sort_by_key(|(key, atom)| (rank(atom.kind), &units[key.0].unit.source, &atom.name, *key));
         order
     }

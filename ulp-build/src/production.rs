@@ -7,11 +7,18 @@ use crate::object::is_mapping_symbol;
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, Object as _, ObjectSection as _, SymbolIndex};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use ulp_arch::{Arch, LinkAddr, SlotRelocations};
+use ulp_arch::{Arch, LinkAddr, SlotRelocations, ThreadSlots};
 use ulp_format::Kind;
+
+/// The symbol by which code means the start of its file's own thread-local storage.
+pub const MODULE_BASE: &str = "_TLS_MODULE_BASE_";
+
+/// The symbol by which code means its file's table of slots.
+pub const TABLE: &str = "_GLOBAL_OFFSET_TABLE_";
 
 /// A linked ELF file.
 #[derive(Clone, Debug)]
@@ -137,6 +144,11 @@ pub enum SlotMeaning {
     Chosen { resolver: LinkAddr },
     /// Distance from the thread pointer of a symbol, or of this offset in the file's own thread-local storage.
     TpOffset { symbol: Option<usize>, addend: i64 },
+    /// Two words for `__tls_get_addr`: the module of a symbol, or this file's own, and the distance of the symbol (plus this), or
+    /// this one, from the start of the module's block.
+    ThreadPair { symbol: Option<usize>, addend: i64 },
+    /// Two words of a descriptor, likewise.
+    ThreadDescriptor { symbol: Option<usize>, addend: i64 },
 }
 
 /// Why a file is not understood.
@@ -194,9 +206,11 @@ impl Elf {
             _ => return Err(ElfError::NotLinked),
         };
         elf.slots = slots(&file, &elf.sections)?;
+        let (places, offsets) = thread_words(&file, &mut elf.slots)?;
         let packed = pointers(&file, &mut elf)?;
         elf.index_symbols();
         elf.data = data;
+        elf.thread_pairs(places, &offsets);
         for place in packed {
             // Packed relative relocations keep the address in the word itself.
             if let Some(word) = elf.bytes(place, 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes) {
@@ -204,6 +218,32 @@ impl Elf {
             }
         }
         Ok(elf)
+    }
+
+    /// Puts first and second words for `__tls_get_addr` together, by place, symbol and addend.
+    fn thread_pairs(&mut self, modules: Vec<(LinkAddr, usize)>, offsets: &BTreeMap<LinkAddr, (usize, i64)>) {
+        for (addr, symbol) in modules {
+            let second = addr.plus(8);
+            let word = || Some(i64::from_le_bytes(self.bytes(second, 8)?.try_into().ok()?));
+            let meaning = match (symbol, offsets.get(&second).copied()) {
+                (0, None) => word().map(|addend| SlotMeaning::ThreadPair { symbol: None, addend }),
+                (0, Some((0, addend))) => Some(SlotMeaning::ThreadPair { symbol: None, addend }),
+                (_, Some((of, addend))) if of == symbol => {
+                    Some(SlotMeaning::ThreadPair { symbol: Some(symbol), addend })
+                }
+                // Words of two variables.
+                _ => None,
+            };
+            self.slots.extend(meaning.map(|meaning| Slot { addr, meaning }));
+        }
+        self.slots.sort_by_key(|s| s.addr);
+    }
+
+    /// Where in the file's own thread-local storage a slot's symbol and addend lead, if no other file's variable can be meant.
+    pub fn own_thread_offset(&self, symbol: Option<usize>, addend: i64) -> Option<i64> {
+        let Some(index) = symbol else { return Some(addend) };
+        let symbol = self.dynamic.get(index).filter(|s| s.defined && !self.is_preemptible(&s.name))?;
+        i64::try_from(symbol.addr.0).ok()?.checked_add(addend)
     }
 
     /// The same file with another symbol table.
@@ -262,6 +302,35 @@ impl Elf {
         }
         let start = segment.file_offset.checked_add(within)?;
         self.data.get(usize::try_from(start).ok()?..usize::try_from(start.checked_add(size)?).ok()?)
+    }
+
+    /// Where a linker has moved instructions to, of those between `addr` and `addr + size`, which work around an erratum: the place of
+    /// each, and where it stands now.
+    pub fn moved(&self, addr: LinkAddr, size: u64) -> Vec<(LinkAddr, LinkAddr)> {
+        let Some(arch) = self.arch().filter(|arch| arch.moved_len() > 0) else { return Vec::new() };
+        let len = u64::try_from(arch.moved_len()).unwrap_or(0);
+        let Some(code) = self.bytes(addr, size) else { return Vec::new() };
+        let one = |(n, word): (u64, &[u8])| {
+            let place = addr.plus(4 * n);
+            let to = arch.moved_to(word, place).filter(|to| to.0 < addr.0 || to.0 - addr.0 >= size)?;
+            arch.moved(self.bytes(to, len)?, to, place).map(|_| (place, to))
+        };
+        (0..).zip(code.chunks(4)).filter_map(one).collect()
+    }
+
+    /// The bytes at an address, with instructions that a linker has moved away back in their places. What they do is the same.
+    pub fn code(&self, addr: LinkAddr, size: u64) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.bytes(addr, size)?;
+        let moved = self.moved(addr, size);
+        if moved.is_empty() {
+            return Some(Cow::Borrowed(bytes));
+        }
+        let mut bytes = bytes.to_vec();
+        for (place, to) in moved {
+            let at = usize::try_from(place.0 - addr.0).ok()?;
+            bytes.get_mut(at..at.checked_add(4)?)?.copy_from_slice(self.bytes(to, 4)?);
+        }
+        Some(Cow::Owned(bytes))
     }
 
     /// All symbols with this name.
@@ -521,6 +590,38 @@ fn slots(file: &File<'_>, sections: &[Section]) -> Result<Vec<Slot>, ElfError> {
     }
     all.sort_by_key(|s| s.addr);
     Ok(all)
+}
+
+/// Adds descriptors to the slots; returns the first words for `__tls_get_addr`, with their symbols, and the second ones.
+#[allow(clippy::type_complexity)] // places and what stands there
+fn thread_words(
+    file: &File<'_>,
+    slots: &mut Vec<Slot>,
+) -> Result<(Vec<(LinkAddr, usize)>, BTreeMap<LinkAddr, (usize, i64)>), ElfError> {
+    let endian = file.endian();
+    let (mut modules, mut offsets) = (Vec::new(), BTreeMap::new());
+    let types: Option<ThreadSlots> =
+        ulp_arch::by_machine(file.elf_header().e_machine(endian).0).and_then(|arch| arch.thread_slots());
+    let Some(types) = types else { return Ok((modules, offsets)) };
+    for header in file.elf_section_table().iter() {
+        if header.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 {
+            continue;
+        }
+        let Some((relocations, _)) = header.rela(endian, file.data())? else { continue };
+        for r in relocations {
+            let symbol = usize::try_from(r.r_sym(endian, false)).unwrap_or(0);
+            let (r_type, addr, addend) = (r.r_type(endian, false).0, LinkAddr(r.r_offset(endian)), r.r_addend(endian));
+            if r_type == types.module {
+                modules.push((addr, symbol));
+            } else if r_type == types.offset {
+                offsets.insert(addr, (symbol, addend));
+            } else if r_type == types.descriptor {
+                let symbol = Some(symbol).filter(|s| *s != 0);
+                slots.push(Slot { addr, meaning: SlotMeaning::ThreadDescriptor { symbol, addend } });
+            }
+        }
+    }
+    Ok((modules, offsets))
 }
 
 /// Reads the loader's relocations that store addresses outside of the global offset table; returns the places of the

@@ -11,7 +11,7 @@ mod pieces;
 mod reading;
 
 use crate::linkmap::LinkMap;
-use crate::production::{DynamicSymbol, Elf, Symbol, SymbolKind};
+use crate::production::{DynamicSymbol, Elf, MODULE_BASE, Symbol, SymbolKind, TABLE};
 use pieces::{Field, Goal, Piece, PieceKind, Pieces};
 use rayon::prelude::*;
 use reading::{Part, Reading};
@@ -235,6 +235,11 @@ impl Search<'_> {
                         .get(entry..entry + bytes.len())
                         .is_some_and(|other| first_difference(bytes, other, &mask).is_none());
                     let base = (start.0 + entry as u64).checked_sub(function.offset);
+                    // Instructions that a linker has moved away are looked at where that is all that differs.
+                    let same = same
+                        || base.is_some_and(|base| {
+                            self.code_difference(piece, LinkAddr(base), function.offset, function.size).is_none()
+                        });
                     if let Some(base) = base.filter(|b| same && b % piece.align == 0) {
                         found.insert(LinkAddr(base));
                     }
@@ -334,9 +339,13 @@ impl Search<'_> {
     }
 
     fn code_difference(&self, piece: &Piece, base: LinkAddr, offset: u64, size: u64) -> Option<u64> {
-        let Some(ours) = self.rebuilt.bytes(piece.at.addr.plus(offset), size) else { return Some(0) };
-        let Some(theirs) = self.production.bytes(base.plus(offset), size) else { return Some(0) };
-        first_difference(ours, theirs, &piece.mask(self.arch, offset, ours))
+        let content = |elf: &'_ Elf, start: LinkAddr| match piece.kind {
+            PieceKind::Code => elf.code(start.plus(offset), size).map(|code| code.into_owned()),
+            _ => elf.bytes(start.plus(offset), size).map(<[u8]>::to_vec),
+        };
+        let Some(ours) = content(self.rebuilt, piece.at.addr) else { return Some(0) };
+        let Some(theirs) = content(self.production, base) else { return Some(0) };
+        first_difference(&ours, &theirs, &piece.mask(self.arch, offset, &ours))
     }
 
     fn data_difference(&self, piece: &Piece, base: LinkAddr) -> Option<u64> {
@@ -369,9 +378,20 @@ impl Search<'_> {
             let partner = partner.map(|(row, offset)| part(row, offset));
             reading::read(self.arch, elf, part(row, field.offset), partner, field.addend)
         };
+        if field.goal == Goal::Name(TABLE.into()) {
+            let part = |start: LinkAddr| Part { row, place: start.plus(field.offset) };
+            let ours = reading::takes_table(self.arch, self.rebuilt, part(piece.at.addr));
+            let same = ours && reading::takes_table(self.arch, self.production, part(base));
+            return if same { Ok(None) } else { Err("it takes another page for that of the table of slots".into()) };
+        }
         let unreadable = || format!("what {} stands for cannot be read back", row.name);
         let (ours, theirs) = (read(self.rebuilt, piece.at.addr), read(self.production, base));
         let (ours, theirs) = (ours.ok_or_else(unreadable)?, theirs.ok_or_else(unreadable)?);
+        if field.goal == Goal::Name(MODULE_BASE.into()) {
+            let same =
+                reading::is_module_base(self.rebuilt, &ours) && reading::is_module_base(self.production, &theirs);
+            return if same { Ok(None) } else { Err("it counts thread-local variables from another point".into()) };
+        }
         let (ours, theirs, thread) = match (ours, theirs) {
             (Reading::Nothing, Reading::Nothing) => return Ok(None),
             (Reading::Named(a, x), Reading::Named(b, y)) if a == b && x == y => return Ok(None),

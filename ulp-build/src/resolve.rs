@@ -5,11 +5,12 @@
 
 pub mod libraries;
 pub mod place;
+mod threads;
 
 use crate::diff::Verdict;
 use crate::model::{Code, Refusal, Unit};
 use crate::object::{Atom, AtomId, AtomKind, Ref, Scope, Target};
-use crate::production::{SlotMeaning, SymbolKind as ElfKind};
+use crate::production::{SlotMeaning, SymbolKind as ElfKind, TABLE};
 use place::{Global, Linked, Pristine, Where, is_cold_child};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,7 +119,8 @@ impl Context<'_> {
             return Err(refusal(Code::Unsupported, &atom.name, message, "leave this function out of the fix"));
         }
         if matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero) {
-            return self.thread_local(from, user, id, row);
+            self.in_block(from.0, user, id, row)?;
+            return self.thread_local(from, user, id, r, row);
         }
         if let Some(meaning) = self.in_block(from.0, user, id, row)? {
             return Ok(meaning);
@@ -177,7 +179,8 @@ impl Context<'_> {
             let advice = "keep the variables of the file as they are, or build production with -fno-section-anchors";
             refusal(Code::Anchor, &named.name, message, advice)
         };
-        if named.scope != Scope::Local && !bound_locally(row) {
+        let thread = threads::is_thread_local(row);
+        if named.scope != Scope::Local && !bound_locally(row) && !thread {
             // A slot holds the address of one datum, and no compiler knows what stands around it.
             return Ok(None);
         }
@@ -214,6 +217,9 @@ impl Context<'_> {
             }
         }
         let addr = LinkAddr(start.wrapping_add(named.offset));
+        if thread {
+            return Ok(None);
+        }
         if named.scope != Scope::Local && self.linked.rebuilt.is_preemptible(&named.name) {
             return Err(bound_too_early(user, &named.name, row));
         }
@@ -249,8 +255,18 @@ impl Context<'_> {
 
     /// A reference by name to something another object or a library defines.
     fn import(&self, user: &str, name: &str, r: &Ref, row: &RelocRow) -> Result<Meaning, Refusal> {
-        if thread_local(row) {
-            return self.thread_local_by_name(user, name, row);
+        if threads::is_thread_local(row) {
+            return self.thread_local_by_name(user, name, r, row);
+        }
+        // Code that takes the page of its file's table of slots counts slots from there: a patch has slots and a table of its own.
+        if name == TABLE && row.formula == Formula::PagePcRelative && r.target_offset == 0 {
+            let kind = ulp_format::SymbolKind::Untyped;
+            return Ok(Meaning::Outside(Outside { name: name.to_owned(), source: Source::OwnTable, kind }));
+        }
+        // What is meant by parts of its address alone cannot be told.
+        if name == TABLE && row.span().is_some() {
+            let message = format!("{user} uses the address of the program's table of slots ({})", row.name);
+            return Err(refusal(Code::Unsupported, user, message, "compile the file with -fPIC or -fPIE"));
         }
         // A linker option (--wrap) turns undefined references to a name into another one, and only the linker knows.
         let wrapper = format!("__wrap_{name}");
@@ -274,7 +290,7 @@ impl Context<'_> {
             Global::One(_) if self.linked.rebuilt.is_preemptible(name) => self.dynamic(user, name, r, row),
             Global::One(symbol) => match symbol.kind {
                 ElfKind::Ifunc => self.chosen(user, name, symbol.addr, r, row),
-                ElfKind::Tls => self.thread_local_by_name(user, name, row),
+                ElfKind::Tls => self.thread_local_by_name(user, name, r, row),
                 _ => {
                     let kind = match symbol.kind {
                         ElfKind::Function => ulp_format::SymbolKind::Function,
@@ -444,101 +460,11 @@ impl Context<'_> {
         };
         outside(Source::Import { name: name.to_owned(), version, object }, object)
     }
-
-    /// A thread-local variable of the same unit.
-    fn thread_local(&self, from: Key, user: &str, id: AtomId, row: &RelocRow) -> Result<Meaning, Refusal> {
-        let unit = &self.units[from.0];
-        let name = unit.fixed(id).map_or("?", |a| a.name.as_str());
-        if *unit.verdict(id) == Verdict::New {
-            let message = format!("{user} uses the new thread-local variable {name}");
-            return Err(refusal(Code::TlsNew, name, message, "keep per-thread state in a table keyed by thread"));
-        }
-        let place = match (&unit.pristine, unit.pristine_of(id), &unit.object) {
-            (Some(pristine), Some(id), Some(object)) => self.linked.winner(pristine, object, id).0,
-            _ => Where::Unknown("it has no counterpart in the linked object".into()),
-        };
-        match place {
-            Where::At(addr) => self.thread_local_at(user, name, addr, row),
-            Where::Dropped => Err(refusal(
-                Code::TlsNew,
-                name,
-                format!("{user} uses the thread-local variable {name}, which the linker left out"),
-                "leave it out of the fix",
-            )),
-            Where::Unknown(why) => {
-                Err(refusal(Code::Ambiguous, name, format!("{user} uses {name}, and {why}"), REBUILD))
-            }
-            Where::Unproved(why) => Err(unproved(user, name, &why)),
-        }
-    }
-
-    fn thread_local_by_name(&self, user: &str, name: &str, row: &RelocRow) -> Result<Meaning, Refusal> {
-        let elf = &self.linked.rebuilt;
-        match self.linked.global(name) {
-            Global::One(symbol) if symbol.kind == ElfKind::Tls && !elf.is_preemptible(name) => {
-                self.thread_local_at(user, name, self.linked.address(symbol), row)
-            }
-            Global::Unproved(why) => Err(unproved(user, name, why)),
-            Global::Several => {
-                let message = format!("{user} refers to {name}, and the linked file has several symbols of this name");
-                Err(refusal(Code::Ambiguous, name, message, REBUILD))
-            }
-            _ => {
-                let index = elf.dynamic_named(name).map(|(index, _)| index);
-                let own = |s: &&crate::production::Slot| match s.meaning {
-                    SlotMeaning::TpOffset { symbol: Some(symbol), addend: 0 } => Some(symbol) == index,
-                    _ => false,
-                };
-                match elf.slots.iter().find(own) {
-                    Some(slot) if row.formula.letter() == Letter::Slot(SlotKind::ThreadOffset) => {
-                        Ok(tls(name, Source::TlsSlot { slot: slot.addr, delta: 0 }))
-                    }
-                    _ => Err(tls_model(user, name)),
-                }
-            }
-        }
-    }
-
-    /// A thread-local variable of this file, by its address in the thread-local segment.
-    fn thread_local_at(&self, user: &str, name: &str, addr: LinkAddr, row: &RelocRow) -> Result<Meaning, Refusal> {
-        let elf = &self.linked.rebuilt;
-        if elf.kind != Kind::SharedLibrary {
-            let offset = elf.tp_offset(addr).ok_or_else(|| tls_model(user, name))?;
-            return Ok(tls(name, Source::TlsLocalExec { offset }));
-        }
-        let want = elf.tls.and_then(|t| addr.0.checked_sub(t.addr.0)).and_then(|o| i64::try_from(o).ok());
-        let (Some(want), Letter::Slot(SlotKind::ThreadOffset)) = (want, row.formula.letter()) else {
-            return Err(tls_model(user, name));
-        };
-        let have = |s: &crate::production::Slot| match s.meaning {
-            SlotMeaning::TpOffset { symbol: None, addend } => Some(addend),
-            SlotMeaning::TpOffset { symbol: Some(index), addend } => {
-                let symbol = elf.dynamic.get(index).filter(|s| s.defined && !elf.is_preemptible(&s.name))?;
-                i64::try_from(symbol.addr.0).ok()?.checked_add(addend)
-            }
-            _ => None,
-        };
-        let mut slots = elf.slots.iter().filter_map(|s| Some((s.addr, want.checked_sub(have(s)?)?)));
-        let exact = slots.clone().find(|(_, delta)| *delta == 0);
-        match exact.or_else(|| slots.next()) {
-            Some((slot, delta)) => Ok(tls(name, Source::TlsSlot { slot, delta })),
-            None => Err(tls_model(user, name)),
-        }
-    }
 }
 
 fn unproved(user: &str, name: &str, why: &str) -> Refusal {
     let message = format!("{user} refers to {name}, whose place in production is not proved: {why}");
     refusal(Code::NotReproduced, name, message, "build with production's own compiler, flags and path")
-}
-
-fn tls(name: &str, source: Source) -> Meaning {
-    Meaning::Outside(Outside { name: name.to_owned(), source, kind: ulp_format::SymbolKind::Tls })
-}
-
-fn tls_model(user: &str, name: &str) -> Refusal {
-    let message = format!("{user} reaches the thread-local {name} in a way the program has no slot for");
-    refusal(Code::TlsModel, name, message, "only local-exec and initial-exec variables of the program can be used")
 }
 
 fn kind_of(kind: AtomKind) -> ulp_format::SymbolKind {
@@ -562,14 +488,6 @@ fn bound_too_early(user: &str, name: &str, row: &RelocRow) -> Refusal {
     refusal(Code::Unsupported, user, message, "compile the fix as the library was compiled, with -fPIC")
 }
 
-fn thread_local(row: &RelocRow) -> bool {
-    match row.formula.letter() {
-        Letter::ThreadOffset | Letter::ModuleOffset => true,
-        Letter::Slot(kind) => kind != SlotKind::Address,
-        Letter::None | Letter::Symbol | Letter::Branch | Letter::Size => false,
-    }
-}
-
 fn narrow(row: &RelocRow) -> bool {
     !matches!(row.field, Field::Bytes(8))
 }
@@ -577,15 +495,10 @@ fn narrow(row: &RelocRow) -> bool {
 /// Whether a patch can carry this relocation at all in a file of this kind.
 fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
     let named = ["TLS", "DTP"].iter().any(|word| row.name.contains(word));
-    let beyond = match row.formula.letter() {
-        Letter::ModuleOffset => true,
-        Letter::Slot(kind) => !matches!(kind, SlotKind::Address | SlotKind::ThreadOffset),
-        _ => false,
-    };
     match row.formula {
-        _ if beyond || named && row.formula == Formula::Unsupported => {
+        Formula::Unsupported if named => {
             let message = format!("{user} uses a thread-local variable through {}", row.name);
-            Err(refusal(Code::TlsModel, user, message, "only local-exec and initial-exec variables can be used"))
+            Err(refusal(Code::TlsModel, user, message, threads::ADVICE))
         }
         Formula::Unsupported | Formula::Size => {
             let message = format!("{user} has a relocation {}, which a patch cannot carry", row.name);
@@ -596,7 +509,7 @@ fn supported(row: &RelocRow, user: &str, kind: Kind) -> Result<(), Refusal> {
                 "compile without -mcmodel and PIC options the program was not built with",
             ))
         }
-        Formula::Slot(_, SeenFrom::Table | SeenFrom::TablePage) => {
+        Formula::Slot(_, SeenFrom::Table) => {
             let message =
                 format!("{user} counts from the program's table of slots ({}), which a patch has none of", row.name);
             Err(refusal(

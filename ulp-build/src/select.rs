@@ -16,6 +16,8 @@ use ulp_arch::{Arch, LinkAddr};
 #[derive(Debug)]
 pub struct Selection<'a> {
     pub context: Context<'a>,
+    /// Carried atoms that had to be rewritten: what stands for them in the package.
+    pub rewritten: BTreeMap<Key, Atom>,
     /// Every atom the package carries, and what its references mean, in the atom's order.
     pub carried: BTreeMap<Key, Vec<Meaning>>,
     pub refusals: Vec<Refusal>,
@@ -32,7 +34,13 @@ pub fn select<'a>(arch: &'static dyn Arch, linked: &'a Linked, units: Vec<UnitIn
         stands_for: BTreeMap::new(),
         exported: BTreeMap::new(),
     };
-    let mut selection = Selection { context, carried: BTreeMap::new(), refusals: Vec::new(), warnings: Vec::new() };
+    let mut selection = Selection {
+        context,
+        rewritten: BTreeMap::new(),
+        carried: BTreeMap::new(),
+        refusals: Vec::new(),
+        warnings: Vec::new(),
+    };
     selection.replaced();
     selection.new_names();
     if !selection.context.replaced.is_empty() {
@@ -44,6 +52,11 @@ pub fn select<'a>(arch: &'static dyn Arch, linked: &'a Linked, units: Vec<UnitIn
 }
 
 impl Selection<'_> {
+    /// A carried atom as it stands in the package.
+    pub fn atom(&self, key: Key) -> Option<&Atom> {
+        self.rewritten.get(&key).or_else(|| self.context.units.get(key.0)?.fixed(key.1))
+    }
+
     /// Finds the entry of every changed function; copies of one function in several units become one.
     fn replaced(&mut self) {
         let mut at: BTreeMap<LinkAddr, Key> = BTreeMap::new();
@@ -155,7 +168,14 @@ impl Selection<'_> {
                 self.refusals.push(problem);
                 continue;
             }
-            for r in atom.all_refs() {
+            let rewritten = match self.context.shortened(key, atom) {
+                Ok(rewritten) => rewritten,
+                Err(refusal) => {
+                    self.refusals.push(refusal);
+                    continue;
+                }
+            };
+            for r in rewritten.as_ref().unwrap_or(atom).all_refs() {
                 match self.context.decide(key, r) {
                     Ok(mut meaning) => {
                         if let Meaning::Own(own) = &mut meaning {
@@ -167,6 +187,7 @@ impl Selection<'_> {
                     Err(refusal) => self.refusals.push(refusal),
                 }
             }
+            self.rewritten.extend(rewritten.map(|atom| (key, atom)));
             self.carried.insert(key, meanings);
         }
     }

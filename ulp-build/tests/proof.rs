@@ -26,10 +26,11 @@ int work(int n) {
 "#;
 const B: &str = r#"
 int shared_count = 9; static int hidden; static int value = 4; static long unused_gap[5];
+static __thread int b_mine = 2;
 __attribute__((noinline)) static int helper(int n) { hidden ^= n; return hidden * 3; }
 static const char *first = "first";
 const char *const words[] = { "zero", "one", "two", "three" };
-int twice(int n) { return n * 2 + helper(n); }
+int twice(int n) { return n * 2 + helper(n) + b_mine++; }
 int b_value(void) { return value + (int)unused_gap[1] + first[0]; }
 void b_set(int n) { value = n; unused_gap[n & 3] = n; first = words[n & 1]; }
 "#;
@@ -119,7 +120,8 @@ impl Pair {
     }
 }
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 17] = [
+    "b_mine",
     "b_set",
     "b_value",
     "counter",
@@ -148,6 +150,10 @@ fn another_order_of_the_link() {
         ("landing pads", "-fPIE -fcf-protection=full", "-pie"),
         ("unoptimised", "-O0 -fPIE", "-pie"),
         ("size", "-Os -fno-pie", "-no-pie"),
+        ("calls for thread-local variables", "-fPIC", "-pie"),
+        ("such calls through slots", "-fPIC -fno-plt", "-pie"),
+        ("such calls, each variable by itself", "-fPIC -ftls-model=global-dynamic", "-pie"),
+        ("thread-local descriptors", "-fPIC -mtls-dialect=gnu2", "-pie"),
     ];
     for (what, cflags, ldflags) in rows {
         let pair = Pair::new(cflags, ldflags, &[]);
@@ -166,11 +172,16 @@ fn another_order_of_the_link() {
 
 #[test]
 fn a_shared_library() {
-    let pair = Pair::new("-fPIC -DLIBRARY -ftls-model=initial-exec", "-shared", &[]);
-    let proved = pair.proved();
-    for name in ["b_set", "b_value", "helper", "hidden", "run", "twice", "value", "work", "word"] {
-        let why = pair.proof.symbols(&pair.rebuilt, &pair.production).1;
-        assert!(proved.contains(name), "{name}: {:?}", why.get(name));
+    for way in ["-ftls-model=initial-exec", "", "-fno-plt", "-ftls-model=global-dynamic", "-mtls-dialect=gnu2"] {
+        let pair = Pair::new(&format!("-fPIC -DLIBRARY {way}"), "-shared", &[]);
+        let proved = pair.proved();
+        let (b_thread, all) = (["mine", "b_mine"], pair.proof.share());
+        assert_eq!(all.proved, all.functions, "{way}");
+        let names = ["b_set", "b_value", "helper", "hidden", "run", "twice", "value", "work", "word", "other"];
+        for name in names.into_iter().chain(b_thread) {
+            let why = pair.proof.symbols(&pair.rebuilt, &pair.production).1;
+            assert!(proved.contains(name), "{way}: {name}: {:?}", why.get(name));
+        }
     }
 }
 
@@ -180,6 +191,18 @@ type Row<'a> = (&'a str, &'a str, String, &'a [&'a str], &'a [&'a str]);
 /// Production was built from other sources. What is the same in both is proved, and nothing else.
 #[test]
 fn what_differs_is_not_proved() {
+    // The same instructions, and a variable that begins with another value: read back through every way there is.
+    let other = A.replace("int mine = 3", "int mine = 4");
+    for way in ["-fPIC", "-fPIC -mtls-dialect=gnu2", "-fPIC -ftls-model=global-dynamic"] {
+        for ldflags in ["-pie", "-shared"] {
+            let library = if ldflags == "-shared" { "-DLIBRARY" } else { "" };
+            let pair = Pair::new(&format!("{way} {library}"), ldflags, &[("a", &other)]);
+            pair.proved();
+            let (_, unproved) = pair.proof.symbols(&pair.rebuilt, &pair.production);
+            assert!(unproved.contains_key("other"), "{way} {ldflags}: other is proved");
+            assert!(!unproved.contains_key("twice"), "{way} {ldflags}: {:?}", unproved.get("twice"));
+        }
+    }
     let rows: [Row<'_>; 6] = [
         (
             "other code, same size",

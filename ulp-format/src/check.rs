@@ -229,9 +229,13 @@ fn target(target: &Target, arch: &dyn Arch) -> Checked {
                 identifier("an imported symbol", name)?;
                 version.iter().try_for_each(|version| identifier("a symbol version", version))?;
             }
-            Source::Local { .. } | Source::TlsLocalExec { .. } | Source::TlsSlot { .. } => {}
+            _ => {}
         }
-        if let Source::Slot { slot, .. } | Source::TlsSlot { slot, .. } = source {
+        if let Source::Slot { slot, .. }
+        | Source::TlsSlot { slot, .. }
+        | Source::TlsPair { slot }
+        | Source::TlsDescriptor { slot } = source
+        {
             rule!(slot.0.is_multiple_of(8), "the slot of {symbol:?} is not aligned");
         }
     }
@@ -291,7 +295,7 @@ fn sources<'a>(
             let index = *found.ok_or_else(|| format!("reference {symbol:?} is no undefined symbol"))?;
             let twice = sources.insert(index, (owner, source));
             rule!(twice.is_none(), "reference {symbol:?} belongs to two targets");
-            let tls = matches!(source, Source::TlsLocalExec { .. } | Source::TlsSlot { .. });
+            let tls = source.is_thread_local();
             let typed = package.symbols[index].kind == SymbolKind::Tls;
             rule!(tls == typed, "reference {symbol:?} is thread-local as a symbol or as a source, not as both");
         }
@@ -331,13 +335,18 @@ fn relocations(
             (None, None) => return Err(format!("nothing says where {:?} comes from", symbol.name)),
         };
         rule!(of == owner, "{} names {:?} of another target", at(), symbol.name);
-        let thread_local = matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. }));
         let fits = match row.formula.letter() {
-            Letter::ThreadOffset | Letter::Slot(SlotKind::ThreadOffset) => thread_local,
-            // What no patch can carry yet.
-            Letter::ModuleOffset | Letter::Slot(SlotKind::ThreadIndex | SlotKind::ThreadModule) => false,
-            Letter::Slot(SlotKind::ThreadDescriptor) => false,
+            Letter::ThreadOffset | Letter::Slot(SlotKind::ThreadOffset) => {
+                matches!(source, Some(Source::TlsLocalExec { .. } | Source::TlsSlot { .. }))
+            }
+            Letter::Slot(SlotKind::ThreadIndex | SlotKind::ThreadModule) => {
+                matches!(source, Some(Source::TlsPair { .. }))
+            }
+            Letter::Slot(SlotKind::ThreadDescriptor) => matches!(source, Some(Source::TlsDescriptor { .. })),
+            Letter::ModuleOffset => matches!(source, Some(Source::TlsOffset { .. })),
             Letter::None => true,
+            // What the table is there for: the page from which slots are counted.
+            _ if matches!(source, Some(Source::OwnTable)) => row.formula == Formula::PagePcRelative,
             Letter::Symbol | Letter::Branch | Letter::Size | Letter::Slot(SlotKind::Address) => {
                 symbol.kind != SymbolKind::Tls
             }

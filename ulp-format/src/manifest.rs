@@ -210,6 +210,8 @@ pub enum Source {
         /// What it is.
         object: ObjectKind,
     },
+    /// The start of the patch's own table of slots, for code that takes its page and finds slots by their distance from there.
+    OwnTable,
     /// A thread-local variable of the executable: its distance from the thread pointer is a link-time constant.
     TlsLocalExec {
         /// Distance from the thread pointer (negative on x86_64), in bytes.
@@ -222,6 +224,32 @@ pub enum Source {
         /// What is added to the slot's value: another variable of the same module.
         delta: i64,
     },
+    /// A thread-local variable, or all of a module's, that `__tls_get_addr` finds: the target has the two words that it takes.
+    TlsPair {
+        /// Link address of the first of the two words.
+        slot: LinkAddr,
+    },
+    /// A thread-local variable that a descriptor of the target finds: a resolver and its argument.
+    TlsDescriptor {
+        /// Link address of the first of the two words.
+        slot: LinkAddr,
+    },
+    /// A thread-local variable of the target, for code that has the start of the target's block already.
+    TlsOffset {
+        /// Its distance from there, in bytes.
+        offset: i64,
+    },
+}
+
+impl Source {
+    /// Whether it is a thread-local variable, which has no address of its own.
+    pub fn is_thread_local(&self) -> bool {
+        match self {
+            Self::TlsLocalExec { .. } | Self::TlsSlot { .. } => true,
+            Self::TlsPair { .. } | Self::TlsDescriptor { .. } | Self::TlsOffset { .. } => true,
+            Self::Local { .. } | Self::Slot { .. } | Self::Import { .. } | Self::OwnTable => false,
+        }
+    }
 }
 
 /// What an imported symbol is.

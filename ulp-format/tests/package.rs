@@ -397,7 +397,7 @@ const BROKEN: &[Broken] = &[
     ("has no size", |p| p.symbols[0].place.as_mut().unwrap().size = 0),
     ("not sorted by offset", |p| p.sections[0].relocations.reverse()),
     ("is not known", |p| p.sections[0].relocations[0].r_type = 200),
-    ("is not known", |p| p.sections[0].relocations[0].r_type = 19), // R_X86_64_TLSGD: known by name only
+    ("does not fit", |p| p.sections[0].relocations[0].r_type = 19), // R_X86_64_TLSGD: a variable that no call finds
     ("not inside its section", |p| p.sections[0].relocations[3].offset = 29),
     ("not inside its section", |p| p.sections[0].relocations[3].offset = u64::MAX),
     ("names no symbol", |p| p.sections[0].relocations[0].symbol = 7),
@@ -475,7 +475,7 @@ fn arbitrary() -> impl Strategy<Value = Package> {
     let body = prop::collection::vec(any::<u8>(), 1..64);
     let section =
         (name, kind, 0..=12u32, body, prop::collection::vec((any::<u16>(), any::<u16>(), any::<i64>()), 0..5));
-    let reference = (name, any::<u64>(), any::<i64>(), 0..5u8);
+    let reference = (name, any::<u64>(), any::<i64>(), 0..9u8);
     let text = "[^\\p{Cc}]{0,40}";
     (
         prop::collection::vec(section, 1..8),
@@ -500,13 +500,19 @@ fn arbitrary() -> impl Strategy<Value = Package> {
                     1 => Source::Slot { slot, lazy: delta < 0, name, version: None, object },
                     2 => Source::Import { name, version: Some("V".into()), object },
                     3 => Source::TlsLocalExec { offset: delta },
-                    _ => Source::TlsSlot { slot, delta },
+                    4 => Source::TlsPair { slot },
+                    5 => Source::TlsDescriptor { slot },
+                    6 => Source::TlsOffset { offset: delta },
+                    7 => Source::TlsSlot { slot, delta },
+                    _ => Source::OwnTable,
                 };
-                let kind = if how < 3 { SymbolKind::Untyped } else { SymbolKind::Tls };
+                let kind = if how < 3 || how == 8 { SymbolKind::Untyped } else { SymbolKind::Tls };
                 p.symbols.push(Symbol { name: symbol.clone(), place: None, kind });
                 target.references.push(Reference { symbol, source, found: None });
             }
-            let plain: Vec<usize> = (0..p.symbols.len()).filter(|i| p.symbols[*i].kind != SymbolKind::Tls).collect();
+            let usable =
+                |i: &usize| p.symbols[*i].kind != SymbolKind::Tls && target.references[*i].source != Source::OwnTable;
+            let plain: Vec<usize> = (0..p.symbols.len()).filter(usable).collect();
             for (i, (name, kind, align, mut data, relocations)) in sections.into_iter().enumerate() {
                 let kind = if i == 0 { SectionKind::Code } else { kind };
                 let size = data.len() as u64;

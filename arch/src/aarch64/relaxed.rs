@@ -14,6 +14,8 @@ pub(super) fn around(r_type: u32) -> (usize, usize) {
         512 | 514 | 517 | 519 => (0, 8),
         // TLSGD_MOVW_G0_NC: the add, the call and the nop likewise.
         516 => (0, 12),
+        // TLSDESC_ADD_LO12: the call of the resolver behind it becomes a nop.
+        564 => (0, 4),
         // TLSDESC_LDR, ADD and CALL have no field; their instruction becomes a nop, or a load of a slot.
         567..=569 => (0, 4),
         _ => (0, 0),
@@ -109,17 +111,17 @@ pub(super) fn linkage_slot(code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
 }
 
 /// `add Xd,Xn,#imm`
-fn is_add(word: u32) -> bool {
+pub(super) fn is_add(word: u32) -> bool {
     word & 0xffc0_0000 == 0x9100_0000
 }
 /// `ldr Xd,[Xn,#imm]`
-fn is_load(word: u32) -> bool {
+pub(super) fn is_load(word: u32) -> bool {
     word & 0xffc0_0000 == 0xf940_0000
 }
 fn is_adr(word: u32) -> bool {
     word & 0x9f00_0000 == 0x1000_0000
 }
-fn is_adrp(word: u32) -> bool {
+pub(super) fn is_adrp(word: u32) -> bool {
     word & 0x9f00_0000 == 0x9000_0000
 }
 /// `movn`, `movz`, `movk`

@@ -9,6 +9,7 @@ mod registers;
 mod relax;
 mod reloc;
 mod signal;
+mod veneer;
 
 use object::{Object, ObjectSection};
 use std::os::unix::process::ExitStatusExt as _;

@@ -59,12 +59,12 @@ impl Object {
     }
 }
 
-/// Several data in one section. The linker moves mergeable ones one by one, so no compiler reaches one through another; and
-/// thread-local ones are reached by their own distances.
+/// Several data in one section. The linker moves mergeable ones one by one, so no compiler reaches one through another.
 fn blocks(elf: &Elf<'_>, object: &Object) -> BTreeMap<usize, Vec<AtomId>> {
     let mut blocks: BTreeMap<usize, Vec<AtomId>> = BTreeMap::new();
     for (index, atom) in object.atoms.iter().enumerate() {
-        let data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Data | AtomKind::ZeroData);
+        let data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Data | AtomKind::ZeroData)
+            || matches!(atom.kind, AtomKind::TlsData | AtomKind::TlsZero);
         if data && elf.sections.get(atom.section_index).is_some_and(|s| !s.has(elf::SHF_MERGE)) {
             blocks.entry(atom.section_index).or_default().push(AtomId(index));
         }

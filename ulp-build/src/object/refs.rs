@@ -37,7 +37,7 @@ pub(super) fn rough_points(elf: &Elf<'_>) -> Vec<BTreeSet<u64>> {
 
 fn counts_from_place(formula: Formula) -> bool {
     use Formula::*;
-    matches!(formula, PcRelative | PltPcRelative | GotPcRelative | TpSlotPcRelative)
+    matches!(formula, PcRelative | PltPcRelative | GotPcRelative | TpSlotPcRelative | ThreadSlotPcRelative(_))
 }
 
 /// The instructions of the function that was looked at last. Functions are decoded from their start, because only there is an

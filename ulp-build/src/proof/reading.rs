@@ -3,11 +3,12 @@
 //! question is put to the rebuilt and to the production file, and the two answers must be of one kind.
 
 use crate::production::{Elf, SlotMeaning};
-use ulp_arch::{Arch, Formula, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind};
+use std::borrow::Cow;
+use ulp_arch::{Arch, Formula, Letter, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind, ThreadForm};
 use ulp_format::Kind;
 
 /// Bytes in front of a field and behind it in which a linker's shortcut shows.
-const AROUND: u64 = 4;
+const AROUND: u64 = 16;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,20 +36,36 @@ pub(super) struct Part<'r> {
 }
 
 impl Part<'_> {
+    /// The field; of an instruction that the linker has moved away, where it stands now.
     fn bytes<'e>(&self, elf: &'e Elf) -> Option<&'e [u8]> {
-        elf.bytes(self.place, self.row.field.size() as u64)
+        let size = self.row.field.size() as u64;
+        let moved = self.row.formula.letter() == Letter::Symbol && self.row.span().is_some_and(|bits| bits.end <= 12)
+            || matches!(self.row.formula, Formula::Slot(_, SeenFrom::Zero | SeenFrom::TablePage));
+        let to = if moved { elf.moved(self.place, size).first().map(|(_, to)| *to) } else { None };
+        elf.bytes(to.unwrap_or(self.place), size)
     }
 
-    /// What the linker made of it.
-    fn form(&self, arch: &dyn Arch, elf: &Elf) -> LinkedForm {
+    /// The code around it, and where it begins in there.
+    fn around<'e>(&self, elf: &'e Elf) -> (Cow<'e, [u8]>, usize) {
         let (mut start, mut end) = (self.place.0, self.place.plus(self.row.field.size() as u64).0);
         if let Some(section) = elf.section_of(self.place) {
             start = start.saturating_sub(AROUND).max(section.addr.0);
             end = (end + AROUND).min(section.addr.0 + section.size);
         }
-        let code = elf.bytes(LinkAddr(start), end - start).unwrap_or(&[]);
-        let at = usize::try_from(self.place.0 - start).unwrap_or(usize::MAX);
-        arch.linked_form(self.row.r_type, code, at)
+        let code = elf.code(LinkAddr(start), end - start).unwrap_or_default();
+        (code, usize::try_from(self.place.0 - start).unwrap_or(usize::MAX))
+    }
+
+    /// What the linker made of it.
+    fn form(&self, arch: &dyn Arch, elf: &Elf) -> LinkedForm {
+        let (code, at) = self.around(elf);
+        arch.linked_form(self.row.r_type, &code, at)
+    }
+
+    /// Likewise, of one that takes part in finding a thread-local variable.
+    fn thread_form(&self, arch: &dyn Arch, elf: &Elf) -> ThreadForm {
+        let (code, at) = self.around(elf);
+        arch.thread_form(self.row.r_type, &code, at, self.place)
     }
 
     fn extract(&self, elf: &Elf) -> Option<i64> {
@@ -114,8 +131,14 @@ pub(super) fn read(
         Formula::Absolute if elf.kind == Kind::Executable && row.span().is_none() => {
             Some(symbol(LinkAddr((value()? as u64).wrapping_sub(addend as u64))))
         }
-        Formula::PltPcRelative if here.form(arch, elf) == LinkedForm::Elided => Some(Reading::Nothing),
-        Formula::PcRelative | Formula::PltPcRelative => Some(symbol(from_here()?)),
+        Formula::PcRelative | Formula::PltPcRelative if here.form(arch, elf) == LinkedForm::Elided => {
+            Some(Reading::Nothing)
+        }
+        Formula::PltPcRelative => {
+            let to = from_here()?;
+            Some(symbol(behind_veneer(arch, elf, to).unwrap_or(to)))
+        }
+        Formula::PcRelative => Some(symbol(from_here()?)),
         Formula::PagePcRelative | Formula::PageOffset => match here.form(arch, elf) {
             LinkedForm::Elided => Some(Reading::Nothing),
             LinkedForm::Direct { .. } => Some(symbol(LinkAddr(here.taken(arch, elf)?.0.wrapping_sub(addend as u64)))),
@@ -127,6 +150,11 @@ pub(super) fn read(
             LinkedForm::Direct { .. } => here.taken(arch, elf).or_else(pair).map(symbol),
             LinkedForm::AsWritten => through(elf, pair()?),
             LinkedForm::Immediate | LinkedForm::Rewritten => None,
+        },
+        // Counted from the page that other instructions take, which `takes_table` looks at.
+        Formula::Slot(SlotKind::Address, SeenFrom::TablePage) => match here.form(arch, elf) {
+            LinkedForm::AsWritten => through(elf, table_page(elf)?.plus(value()? as u64 & 0x7fff)),
+            _ => None,
         },
         Formula::Slot(SlotKind::ThreadOffset, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
             LinkedForm::AsWritten => through_thread(elf, pair()?),
@@ -160,12 +188,47 @@ pub(super) fn read(
             elf.at_tp_offset(offset.wrapping_sub(addend)).map(Reading::Thread)
         }
         Formula::TpOffset => elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread),
-        Formula::TpSlotPcRelative => through_thread(elf, from_here()?),
+        Formula::TpSlotPcRelative => match here.thread_form(arch, elf) {
+            ThreadForm::AsWritten => through_thread(elf, from_here()?),
+            ThreadForm::Offset(offset) => elf.at_tp_offset(offset).map(Reading::Thread),
+            _ => None,
+        },
+        Formula::ThreadSlotPcRelative(kind)
+        | Formula::Slot(
+            kind @ (SlotKind::ThreadIndex | SlotKind::ThreadModule | SlotKind::ThreadDescriptor),
+            SeenFrom::PlacePage | SeenFrom::Zero,
+        ) => match here.thread_form(arch, elf) {
+            ThreadForm::AsWritten if row.span().is_some() => through_call(elf, kind, pair()?),
+            ThreadForm::AsWritten => through_call(elf, kind, from_here()?),
+            ThreadForm::Offset(offset) => elf.at_tp_offset(offset).map(Reading::Thread),
+            ThreadForm::Slot(slot) => through_thread(elf, slot),
+            ThreadForm::Gone => Some(Reading::Nothing),
+            ThreadForm::Unknown => None,
+        },
+        // In the code of a program GNU ld counts from the thread pointer instead, as it makes the code do that has the start.
+        Formula::ModuleOffset if size == 4 && row.span().is_none() && elf.kind != Kind::SharedLibrary => {
+            elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread)
+        }
+        Formula::ModuleOffset if size == 4 && row.span().is_none() => {
+            let within = u64::try_from(value()?.wrapping_sub(addend)).ok()?;
+            Some(Reading::Thread(elf.tls?.addr.plus(within)))
+        }
         // Counted in another way, or in more instructions than two.
         Formula::PcPages(_) | Formula::Slot(..) => None,
         Formula::ModuleOffset | Formula::TpOffsetRounded | Formula::Difference => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
     }
+}
+
+/// The page on which the file's table of slots begins.
+fn table_page(elf: &Elf) -> Option<LinkAddr> {
+    Some(LinkAddr(elf.section(".got")?.addr.0 & !0xfff))
+}
+
+/// Whether the instruction takes just that page.
+pub(super) fn takes_table(arch: &dyn Arch, elf: &Elf, here: Part<'_>) -> bool {
+    let page = || arch.page_taken(here.bytes(elf)?, here.place);
+    here.row.formula == Formula::PagePcRelative && page().is_some_and(|page| Some(page) == table_page(elf))
 }
 
 /// What is meant by the slot at `slot` of the global offset table.
@@ -184,6 +247,15 @@ fn through(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
     Some(Reading::Through(LinkAddr(u64::from_le_bytes(word))))
 }
 
+/// What the linker's veneer at `addr` leads to, where there is one: what the branch is for.
+fn behind_veneer(arch: &dyn Arch, elf: &Elf, addr: LinkAddr) -> Option<LinkAddr> {
+    /// The longest one.
+    const LONGEST: u64 = 24;
+    let section = elf.section_of(addr).filter(|s| s.executable)?;
+    let left = (section.addr.0 + section.size).saturating_sub(addr.0).min(LONGEST);
+    arch.veneer(elf.bytes(addr, left)?, addr)
+}
+
 /// What is meant by a slot with a distance from the thread pointer.
 fn through_thread(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
     match elf.slots.iter().find(|s| s.addr == slot).map(|s| &s.meaning) {
@@ -198,13 +270,37 @@ fn through_thread(elf: &Elf, slot: LinkAddr) -> Option<Reading> {
     }
 }
 
+/// What is meant by the two words that a call takes.
+fn through_call(elf: &Elf, kind: SlotKind, slot: LinkAddr) -> Option<Reading> {
+    let (symbol, addend) = match (kind, &elf.slots.iter().find(|s| s.addr == slot)?.meaning) {
+        // The whole of this file's storage.
+        (SlotKind::ThreadModule, SlotMeaning::ThreadPair { symbol: None, addend: 0 }) => return Some(Reading::Nothing),
+        (SlotKind::ThreadIndex, SlotMeaning::ThreadPair { symbol, addend })
+        | (SlotKind::ThreadDescriptor, SlotMeaning::ThreadDescriptor { symbol, addend }) => (*symbol, *addend),
+        _ => return None,
+    };
+    match symbol {
+        Some(symbol) => Some(Reading::Named(elf.dynamic.get(symbol)?.name.clone(), addend)),
+        None => Some(Reading::ThroughThread(elf.tls?.addr.plus(u64::try_from(addend).ok()?))),
+    }
+}
+
+/// Whether it is the point from which a file's own thread-local variables are counted.
+pub(super) fn is_module_base(elf: &Elf, reading: &Reading) -> bool {
+    match reading {
+        Reading::ThroughThread(addr) => elf.tls.is_some_and(|tls| tls.addr == *addr),
+        Reading::Thread(addr) => elf.at_tp_offset(0) == Some(*addr),
+        _ => false,
+    }
+}
+
 /// The symbol that a slot stands for.
 fn name_of(elf: &Elf, slot: LinkAddr) -> Option<String> {
     let at = elf.slots.binary_search_by_key(&slot, |s| s.addr).ok()?;
     match elf.slots.get(at)?.meaning {
         SlotMeaning::Address { symbol } | SlotMeaning::Jump { symbol } => Some(elf.dynamic.get(symbol)?.name.clone()),
         // What a resolver chose is known by the resolver, whose place is another in another link: not followed.
-        SlotMeaning::Chosen { .. } | SlotMeaning::Copy { .. } | SlotMeaning::TpOffset { .. } => None,
+        _ => None,
     }
 }
 
