@@ -10,11 +10,13 @@ mod addr;
 mod detail;
 mod loongarch64;
 mod reloc;
+mod shortened;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
+pub use shortened::{CodeReloc, Shortened};
 
 use core::fmt;
 
@@ -384,6 +386,15 @@ pub trait Arch: Sync + fmt::Debug {
     /// The bits that a linker may change where a relocation of this row stands and [`Arch::linked_form`] is as written.
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         row.mask()
+    }
+    /// Whether a relocation of this type says that a linker may take bytes out of the code around it.
+    fn shortens(&self, _r_type: u32) -> bool {
+        false
+    }
+    /// What the linker made of a section's `code` before it filled in the fields: `linked` is what stands at `place` of the linked
+    /// file, and `relocs` are in the order of their offsets. `None`: what is linked is not made of that code, or in another way.
+    fn shortened(&self, _code: &[u8], _relocs: &[CodeReloc], _linked: &[u8], _place: LinkAddr) -> Option<Shortened> {
+        None
     }
     /// The page that the instruction at the start of `code`, which stands at `place`, puts into a register, for another one to add
     /// what is below it.
