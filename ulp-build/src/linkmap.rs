@@ -141,17 +141,31 @@ impl LinkMap {
         }
     }
 
+    /// Where a section of code went that the linker may have shortened: it has at most the object's size. Sections of one name are
+    /// told apart likewise.
+    pub fn shortened(&self, object: &str, section: &str, sizes: &[u64], nth: usize) -> Option<Extent> {
+        let placed = self.placed.get(object)?.get(section)?;
+        let dropped = self.dropped.get(object).and_then(|s| s.get(section)).copied().unwrap_or(0);
+        let agree = dropped == 0 && placed.len() == sizes.len() && placed.iter().zip(sizes).all(|(p, s)| p.size <= *s);
+        placed.get(nth).copied().filter(|_| agree)
+    }
+
     /// Takes the objects of a partial link (`ld -r`) in, whose output went into this one as `object`: each gets the name
     /// `object:inner`. A partial link keeps the names of sections and lays those of one name behind each other.
     pub fn take_in(&mut self, object: &str, partial: &Self) {
         let Some(sections) = self.placed.get(object).cloned() else { return };
+        // Where the linker has shortened a section since, what was in it has moved.
+        let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, extents) in partial.placed.values().flatten() {
+            let end = ends.entry(name).or_default();
+            extents.iter().for_each(|e| *end = (*end).max(e.addr.0.saturating_add(e.size)));
+        }
         for (inner, placed) in &partial.placed {
             let mut moved: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
             for (name, extents) in placed {
                 // Several sections of one name, as groups have them, cannot be told apart.
                 let Some([whole]) = sections.get(name).map(Vec::as_slice) else { continue };
-                let within = |e: &Extent| e.addr.0.checked_add(e.size).is_some_and(|end| end <= whole.size);
-                if extents.iter().all(within) {
+                if ends.get(name.as_str()).is_some_and(|end| *end <= whole.size) {
                     let places = extents.iter().map(|e| Extent { addr: whole.addr.plus(e.addr.0), size: e.size });
                     moved.insert(name.clone(), places.collect());
                 }
