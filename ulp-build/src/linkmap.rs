@@ -291,6 +291,42 @@ OUTPUT(app elf64-x86-64)
     }
 
     #[test]
+    fn finds_sections_that_became_shorter() {
+        let map = LinkMap::parse(MAP).expect("a map");
+        let at = |addr, size| Some(Extent { addr: LinkAddr(addr), size });
+        let rows: [(&str, &str, &[u64], usize, Option<Extent>); 6] = [
+            ("my dir/a.o", ".text", &[0x50], 0, at(0x1080, 0x3f)),
+            ("my dir/a.o", ".text", &[0x3f], 0, at(0x1080, 0x3f)),
+            ("my dir/a.o", ".text", &[0x30], 0, None),
+            ("a.o", ".rodata.x", &[8, 6], 1, at(0x3008, 4)),
+            ("a.o", ".rodata.x", &[8], 0, None),
+            ("lib/libb.a(b.o)", ".text.gone_with_a_long_name", &[6], 0, None),
+        ];
+        for (object, section, sizes, nth, want) in rows {
+            assert_eq!(map.shortened(object, section, sizes, nth), want, "{object} {section} {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_partial_link_laid_out_is_lost_where_it_became_shorter() {
+        let partial = |sizes: [u64; 2]| {
+            let text = format!(
+                "Linker script and memory map\n\n .text  0x0  {:#x} one.o\n .text  {:#x}  {:#x} two.o\n",
+                sizes[0], sizes[0], sizes[1]
+            );
+            LinkMap::parse(&text).expect("a map")
+        };
+        for (sizes, taken) in [([0x30, 0xf], true), ([0x30, 0x10], false)] {
+            let mut map = LinkMap::parse(MAP).expect("a map");
+            map.take_in("my dir/a.o", &partial(sizes));
+            // The first one too: nobody knows whether the bytes are gone from it or from the second.
+            let fates = [("one.o", 0), ("two.o", 1)]
+                .map(|(inner, i)| map.fate(&inner_name("my dir/a.o", inner), ".text", &[sizes[i]], 0) != Fate::Unknown);
+            assert_eq!(fates, [taken; 2], "{sizes:x?}");
+        }
+    }
+
+    #[test]
     fn refuses_other_texts() {
         for text in ["", "VMA LMA Size Align Out In Symbol\n", "Discarded input sections\n .text 0x0 0x0 a.o\n"] {
             assert_eq!(LinkMap::parse(text).unwrap_err(), MapError::NoHeading, "{text:?}");
