@@ -19,7 +19,7 @@ mod veneer;
 
 use crate::{
     AddressUse, Arch, Asleep, Call, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark, Regs, RelocRow,
-    RemoteAddr, SetWord, Shortened, SlotRelocations, Stub, ThreadForm, ThreadModel, ThreadSlots, Undisplaceable,
+    RemoteAddr, SetWord, ShorterWay, SlotRelocations, Stub, ThreadForm, ThreadModel, ThreadSlots, Undisplaceable,
 };
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Arch for Aarch64 {
     fn thread_form(&self, r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> ThreadForm {
         thread::form(r_type, code, field, place)
     }
-    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<ShorterWay> {
         thread::shorten(r_type, code, field, model)
     }
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {

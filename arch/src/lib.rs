@@ -10,13 +10,15 @@ mod addr;
 mod detail;
 mod loongarch64;
 mod reloc;
+mod shortened;
 mod thread;
 mod x86_64;
 
 pub use addr::{LinkAddr, LoadBias, RemoteAddr};
 pub use detail::{AddressUse, InsnDetail, PcRelative};
 pub use reloc::{BitPart, Field, Formula, Letter, Pages, Range, RelocError, RelocRow, SeenFrom, SlotKind};
-pub use thread::{Shortened, ShortenedField, ThreadForm, ThreadModel, ThreadSlots};
+pub use shortened::{CodeReloc, Shortened};
+pub use thread::{ShorterField, ShorterWay, ThreadForm, ThreadModel, ThreadSlots};
 
 use core::fmt;
 
@@ -391,13 +393,22 @@ pub trait Arch: Sync + fmt::Debug {
     /// Rewrites the instructions around the field of relocation `r_type` at `field` of `code`, which call for a thread-local
     /// variable's place, as linkers do it where the variable can be reached in the way of `model`. `None`, and `code` as it
     /// was: they are not exactly a sequence that is known.
-    fn shorten(&self, _r_type: u32, _code: &mut [u8], _field: usize, _model: ThreadModel) -> Option<Shortened> {
+    fn shorten(&self, _r_type: u32, _code: &mut [u8], _field: usize, _model: ThreadModel) -> Option<ShorterWay> {
         None
     }
 
     /// The bits that a linker may change where a relocation of this row stands and [`Arch::linked_form`] is as written.
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         row.mask()
+    }
+    /// Whether a relocation of this type says that a linker may take bytes out of the code around it.
+    fn shortens(&self, _r_type: u32) -> bool {
+        false
+    }
+    /// What the linker made of a section's `code` before it filled in the fields: `linked` is what stands at `place` of the linked
+    /// file, and `relocs` are in the order of their offsets. `None`: what is linked is not made of that code, or in another way.
+    fn shortened(&self, _code: &[u8], _relocs: &[CodeReloc], _linked: &[u8], _place: LinkAddr) -> Option<Shortened> {
+        None
     }
     /// The page that the instruction at the start of `code`, which stands at `place`, puts into a register, for another one to add
     /// what is below it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! loongarch64: instructions of four bytes; `b` and `bl` reach 128 MiB, everything else takes two and a register. Facts: the
 //! LoongArch psABI (<https://github.com/loongson/la-abi-specs>): laelf (relocations, code models), lapcs (registers), ladwarf
-//! (DWARF numbers); LoongArch reference manual, volume 1; Linux, arch/loongarch. No patch is made for it until real machines have
-//! shown that it runs.
+//! (DWARF numbers); LoongArch reference manual, volume 1; Linux, arch/loongarch. Linkers take instructions out of its code, which
+//! `shorten` follows.
 
 mod address;
 mod call;
@@ -11,12 +11,13 @@ mod insn;
 mod jump;
 mod relaxed;
 mod reloc;
+mod shorten;
 mod signal;
 mod unwind;
 
 use crate::{
-    AddressUse, Arch, Call, Gate, Insn, JumpError, LinkedForm, Mark, Regs, RelocRow, RemoteAddr, SlotRelocations, Stub,
-    Undisplaceable,
+    AddressUse, Arch, Call, CodeReloc, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark, Regs, RelocRow,
+    RemoteAddr, Shortened, SlotRelocations, Stub, Undisplaceable,
 };
 
 // Words of `struct user_pt_regs` (arch/loongarch/include/uapi/asm/ptrace.h): r0..r31, orig_a0, csr_era, csr_badv, reserved.
@@ -43,7 +44,7 @@ impl Arch for LoongArch64 {
         0x43 // EF_LOONGARCH_ABI_DOUBLE_FLOAT | EF_LOONGARCH_OBJABI_V1
     }
     fn supported(&self) -> bool {
-        false
+        true
     }
     fn can_apply(&self) -> bool {
         true
@@ -79,6 +80,9 @@ impl Arch for LoongArch64 {
     fn address_use(&self, code: &[u8], field: usize) -> AddressUse {
         address::follow(code, field)
     }
+    fn detail(&self, code: &[u8], at: usize) -> Option<InsnDetail> {
+        insn::detail(code, at)
+    }
     fn assembled_in(&self, code: &[u8], insn: &Insn, _field: usize) -> Option<u32> {
         insn::branch_type(code, insn.start)
     }
@@ -93,6 +97,21 @@ impl Arch for LoongArch64 {
     }
     fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         relaxed::form(r_type, code, field)
+    }
+    fn shortens(&self, r_type: u32) -> bool {
+        shorten::marked(r_type)
+    }
+    fn shortened(&self, code: &[u8], relocs: &[CodeReloc], linked: &[u8], place: LinkAddr) -> Option<Shortened> {
+        shorten::follow(code, relocs, linked, place.0)
+    }
+    fn page_taken(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        insn::page_taken(code, place)
+    }
+    fn immediate_part(&self, r_type: u32, code: &[u8]) -> Option<i64> {
+        relaxed::immediate_part(r_type, code)
+    }
+    fn linkage_slot(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+        insn::linkage_slot(code, place)
     }
 
     fn landing_pad_len(&self, _code: &[u8]) -> usize {

@@ -418,7 +418,12 @@ impl RelocRow {
     pub fn mask(&self) -> Vec<u8> {
         let size = self.field.size();
         match self.field {
-            Field::Bits(_) | Field::MovWide { .. } | Field::Pair { .. } => {
+            // What rounds the value for the other part makes 0 of -1.
+            Field::Pair { high, low } => {
+                let ones = |part: BitPart| part.put(0, -1).to_le_bytes();
+                [ones(high), ones(low)].concat()
+            }
+            Field::Bits(_) | Field::MovWide { .. } => {
                 let (mut ones, mut zeroes) = (vec![0; size], vec![0; size]);
                 let _ = self.field.put(&mut ones, -1) && self.field.put(&mut zeroes, 0);
                 // The complement of -1 is 0 in a field that takes its sign from elsewhere.

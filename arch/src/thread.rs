@@ -43,16 +43,16 @@ pub enum ThreadForm {
 
 /// Code that was rewritten to reach a variable in a shorter way.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Shortened {
+pub struct ShorterWay {
     /// The bytes of the sequence: every relocation that there was in it is done away with.
     pub range: Range<usize>,
     /// The relocations that stand there now; all for the variable.
-    pub fields: Vec<ShortenedField>,
+    pub fields: Vec<ShorterField>,
 }
 
 /// One of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ShortenedField {
+pub struct ShorterField {
     /// Where the field is.
     pub at: usize,
     /// The relocation's type.

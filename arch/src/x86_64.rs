@@ -11,8 +11,8 @@ mod unwind;
 
 use crate::{
     AddressUse, Arch, Call, Field, Flow, Formula, Gate, Insn, InsnDetail, JumpError, LinkAddr, LinkedForm, Mark,
-    PcRelative, Range, Regs, RelocRow, RemoteAddr, Shortened, SlotKind, SlotRelocations, Stub, ThreadForm, ThreadModel,
-    ThreadSlots, Undisplaceable,
+    PcRelative, Range, Regs, RelocRow, RemoteAddr, ShorterWay, SlotKind, SlotRelocations, Stub, ThreadForm,
+    ThreadModel, ThreadSlots, Undisplaceable,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, GasFormatter, Instruction, Mnemonic, OpKind};
 
@@ -315,7 +315,7 @@ impl Arch for X86_64 {
     fn thread_form(&self, r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> ThreadForm {
         thread::form(r_type, code, field, place)
     }
-    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<ShorterWay> {
         thread::shorten(r_type, code, field, model)
     }
 

@@ -5,8 +5,8 @@
 use crate::{CannotRun, ensure_that};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -17,6 +17,18 @@ pub struct Machine {
     /// The kernel's name: `x86_64`, `aarch64`.
     pub arch: String,
     tools: Option<Arc<TempDir>>,
+}
+
+/// A compiler that does not stand where it was configured to looks beside itself before it looks in COMPILER_PATH; told by an option
+/// it looks there first, as an installed one does.
+fn unpacked(name: &Path, compiler: &Path) -> Result<()> {
+    let script = format!(
+        "#!/bin/sh\nIFS=:\nfor dir in $COMPILER_PATH; do set -- \"-B$dir/\" \"$@\"; done\nexec {} \"$@\"\n",
+        compiler.display()
+    );
+    std::fs::write(name, script)?;
+    std::fs::set_permissions(name, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 impl Machine {
@@ -34,7 +46,15 @@ impl Machine {
                 let name = entry.file_name();
                 let Some(plain) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else { continue };
                 let link = tools.path().join(plain);
-                if !link.exists() {
+                if link.exists() {
+                    continue;
+                }
+                let compiler = ["gcc", "g++", "c++", "cpp"].contains(&plain);
+                if compiler && !dir.starts_with("/usr") {
+                    for name in [&link, &tools.path().join(&name)] {
+                        unpacked(name, &entry.path())?;
+                    }
+                } else {
                     symlink(entry.path(), link)?;
                 }
             }

@@ -10,7 +10,7 @@ use ulp_tests::case::{Case, folders};
 use ulp_tests::machine::Machine;
 use ulp_tests::verdict;
 
-const MACHINES: [&str; 1] = ["aarch64"];
+const MACHINES: [&str; 2] = ["aarch64", "loongarch64"];
 
 fn main() -> ExitCode {
     ulp_tests::run_all(trials)

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use ulp_apply::link::{Found, Image, Layout, Run};
-use ulp_arch::{Arch, Flow, Formula, LinkAddr, LoadBias, RemoteAddr, SeenFrom, SlotKind};
+use ulp_arch::{Arch, Flow, Formula, LinkAddr, LoadBias, Pages, RemoteAddr, SeenFrom, SlotKind};
 use ulp_format::*;
 
 const SOURCE: &str = r#"
@@ -34,8 +34,6 @@ const BASE: u64 = 0x1234_5000;
 const BIAS: u64 = 0x1000_0000;
 const NEAR: u64 = 0x22_4018;
 const FAR: u64 = 0x7f12_3456_7890;
-/// Where the program's thread-local block begins; `own` is its first variable.
-const BLOCK: i64 = 16;
 
 /// A machine, its tools, and how its compiler is to be called.
 struct Machine {
@@ -44,13 +42,32 @@ struct Machine {
     options: &'static [&'static str],
 }
 
-const MACHINES: [Machine; 5] = [
-    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIE"] },
-    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fno-pie"] },
-    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIC", "-ftls-model=local-exec"] },
-    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fPIE", "-mcmodel=tiny"] },
-    Machine { arch: "aarch64", emulation: "aarch64linux", options: &["-fpic", "-ftls-model=local-exec"] },
+const fn aarch64(options: &'static [&'static str]) -> Machine {
+    Machine { arch: "aarch64", emulation: "aarch64linux", options }
+}
+
+const fn loongarch64(options: &'static [&'static str]) -> Machine {
+    Machine { arch: "loongarch64", emulation: "elf64loongarch", options }
+}
+
+const MACHINES: [Machine; 10] = [
+    aarch64(&["-fPIE"]),
+    aarch64(&["-fno-pie"]),
+    aarch64(&["-fPIC", "-ftls-model=local-exec"]),
+    aarch64(&["-fPIE", "-mcmodel=tiny"]),
+    aarch64(&["-fpic", "-ftls-model=local-exec"]),
+    // Code that linkers may shorten, and code that they may not.
+    loongarch64(&["-fPIE"]),
+    loongarch64(&["-fPIE", "-mno-relax"]),
+    loongarch64(&["-fPIC", "-ftls-model=local-exec"]),
+    loongarch64(&["-fPIE", "-mcmodel=medium", "-fno-jump-tables"]),
+    loongarch64(&["-fPIE", "-mcmodel=extreme", "-mno-relax"]),
 ];
+
+/// A patch is not shortened, and its alignment is the assembler's: ld would take out even what `--no-relax` should leave. And strings
+/// are not merged with others.
+const PLAIN: [&str; 5] =
+    ["-fno-align-functions", "-fno-align-labels", "-fno-align-loops", "-fno-align-jumps", "-fno-merge-constants"];
 
 fn run(program: &str, arguments: &[&str], dir: &Path) -> Option<()> {
     let out = Command::new(program).args(arguments).current_dir(dir).output().ok()?;
@@ -59,7 +76,9 @@ fn run(program: &str, arguments: &[&str], dir: &Path) -> Option<()> {
 }
 
 /// Where the undefined symbols are.
-fn source(name: &str) -> Source {
+fn source(arch: &dyn Arch, name: &str) -> Source {
+    // Where the program's thread-local block begins; `own` is its first variable.
+    let block = arch.thread_block(8, 4).expect("a block");
     let import = |object| Source::Import { name: name.into(), version: None, object };
     match name {
         "far_function" => import(ObjectKind::Function),
@@ -68,8 +87,8 @@ fn source(name: &str) -> Source {
         "near_data" => Source::Local { addr: LinkAddr(NEAR + 64), size: 4 },
         "table_entry" => Source::Local { addr: LinkAddr(NEAR + 128), size: 80 },
         "_GLOBAL_OFFSET_TABLE_" => Source::OwnTable,
-        "own" => Source::TlsLocalExec { offset: BLOCK },
-        "counted" => Source::TlsLocalExec { offset: BLOCK + 4 },
+        "own" => Source::TlsLocalExec { offset: block },
+        "counted" => Source::TlsLocalExec { offset: block + 4 },
         other => panic!("{other} is undefined"),
     }
 }
@@ -99,9 +118,12 @@ fn package(arch: &dyn Arch, object: &[u8]) -> Package {
         let Some(&(at, _)) = by_index.get(&section.index().0) else { continue };
         for (offset, relocation) in section.relocations() {
             let RelocationFlags::Elf { r_type } = relocation.flags() else { panic!("an ELF relocation") };
+            let formula = arch.relocation(r_type.0).expect("a known type").formula;
+            if formula == Formula::Nothing {
+                continue;
+            }
             let RelocationTarget::Symbol(symbol) = relocation.target() else { panic!("a symbol") };
             let symbol = file.symbol_by_index(symbol).expect("a symbol");
-            let formula = arch.relocation(r_type.0).expect("a known type").formula;
             // As ulp-build does it, by sections: the symbol's place goes into the addend.
             let mut addend = relocation.addend();
             let name = symbol.name().expect("a name");
@@ -122,7 +144,7 @@ fn package(arch: &dyn Arch, object: &[u8]) -> Package {
                 None => {
                     let name = if symbol.is_undefined() { name } else { "own" };
                     symbols.iter().position(|s| s.name == name).unwrap_or_else(|| {
-                        references.push(Reference { symbol: name.into(), source: source(name), found: None });
+                        references.push(Reference { symbol: name.into(), source: source(arch, name), found: None });
                         symbols.push(Symbol { name: name.into(), place: None, kind: SymbolKind::Untyped });
                         symbols.len() - 1
                     })
@@ -166,6 +188,9 @@ fn word(image: &Image, at: u64) -> u64 {
     u64::from_le_bytes(data[from..from + 8].try_into().expect("eight bytes"))
 }
 
+/// Seen from a page, for a lower part that is added as a signed number.
+const ROUNDED: SeenFrom = SeenFrom::PlacePages(Pages::Rounded);
+
 /// The slot that the instruction of `r` leads to, in `bytes`, which stand at `start`; perhaps with another one, which has the
 /// lower part.
 fn slot(arch: &dyn Arch, section: &Section, r: &Relocation, start: u64, bytes: &[u8]) -> u64 {
@@ -178,11 +203,13 @@ fn slot(arch: &dyn Arch, section: &Section, r: &Relocation, start: u64, bytes: &
     let lower = section.relocations.iter().find(other).expect("a partner");
     let page = arch.page_taken(&bytes[r.offset as usize..], LinkAddr(start + r.offset)).expect("a page");
     let field = arch.relocation(lower.r_type).expect("known").extract(&bytes[lower.offset as usize..]);
-    page.0 + (field.expect("bits") as u64 & 0xfff)
+    let low = field.expect("bits") & 0xfff;
+    let rounded = matches!(row.map(|row| row.formula), Some(Formula::Slot(_, ROUNDED)));
+    page.0.wrapping_add_signed(if rounded { (low ^ 0x800) - 0x800 } else { low })
 }
 
-/// Where ours has its linkage table entry for `far_function`.
-fn entry(arch: &dyn Arch, package: &Package, image: &Image) -> u64 {
+/// Where ours has its linkage table entry for `far_function`; none where that is called through a slot only.
+fn entry(arch: &dyn Arch, package: &Package, image: &Image) -> Option<u64> {
     let (code_at, code) = image.run(Run::Code);
     let mut entry = None;
     for (index, section) in package.sections.iter().enumerate().filter(|(_, s)| s.kind == SectionKind::Code) {
@@ -191,15 +218,15 @@ fn entry(arch: &dyn Arch, package: &Package, image: &Image) -> u64 {
         let insns = arch.decode(&code[from..from + section.size as usize]);
         for r in section.relocations.iter().filter(|r| package.symbols[r.symbol].name == "far_function") {
             let insn = insns.iter().find(|i| i.start as u64 == r.offset).expect("an instruction");
-            let (Flow::Call { target, .. } | Flow::Jump { target, .. }) = insn.flow else { panic!("a branch") };
+            let (Flow::Call { target, .. } | Flow::Jump { target, .. }) = insn.flow else { continue };
             let to = start.wrapping_add_signed(target.expect("direct"));
             assert_eq!(*entry.get_or_insert(to), to, "one entry for all");
         }
     }
-    let entry = entry.expect("far_function is called");
+    let entry = entry?;
     let slot = arch.linkage_slot(&code[(entry - code_at.0) as usize..], LinkAddr(entry)).expect("an entry");
     assert_eq!(word(image, slot.0), FAR, "the slot of far_function");
-    entry
+    Some(entry)
 }
 
 #[test]
@@ -211,7 +238,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         let dir = dir.path();
         std::fs::write(dir.join("a.c"), SOURCE).expect("written");
         let mut arguments = vec!["-w", "-O2", "-ffunction-sections", "-c", "a.c", "-o", "a.o"];
-        arguments.extend(options);
+        arguments.extend(PLAIN.iter().chain(options));
         if run(&gcc, &arguments, dir).is_none() {
             assert!(std::env::var_os("CI").is_none(), "{gcc} is missing");
             println!("SKIPPED: no {gcc}");
@@ -235,6 +262,8 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         }
         let image = linked.unwrap_or_else(|e| panic!("{what}: {e}"));
         let entry = entry(arch, &package, &image);
+        assert_eq!(entry.is_none(), options.contains(&"-mcmodel=extreme"), "{what}: far_function is called");
+        let far_function = entry.unwrap_or(FAR);
 
         // ld puts every section where it is in the image; its table of slots lies behind.
         let mut script = String::from("SECTIONS {\n");
@@ -252,7 +281,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         .expect("written");
         run(&format!("{}-linux-gnu-as", arch.name()), &["t.s", "-o", "t.o"], dir).expect("as");
         let mut defined =
-            vec![format!("--defsym=far_function={entry:#x}"), format!("--defsym=far_data={:#x}", FAR + 0x1000)];
+            vec![format!("--defsym=far_function={far_function:#x}"), format!("--defsym=far_data={:#x}", FAR + 0x1000)];
         for (name, at) in [("near_function", NEAR), ("near_data", NEAR + 64), ("table_entry", NEAR + 128)] {
             defined.push(format!("--defsym={name}={:#x}", BIAS + at));
         }
@@ -261,6 +290,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
             emulation,
             "-static",
             "--no-check-sections",
+            "--no-relax",
             "-e",
             "0",
             "-T",
@@ -307,9 +337,11 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
                 let mask = if relaxed { vec![0xff; 4] } else { row.mask() };
                 let field = theirs_own.iter_mut().skip(r.offset as usize).zip(mask);
                 field.for_each(|(byte, bits)| *byte |= bits);
-                if seen == SeenFrom::PlacePage && relaxed {
-                    let parts = section.relocations.iter().filter(|p| p.symbol == r.symbol);
-                    let parts = parts.filter_map(|p| arch.immediate_part(p.r_type, &their[p.offset as usize..]));
+                let paged = matches!(seen, SeenFrom::PlacePage | ROUNDED);
+                let parts = section.relocations.iter().filter(|p| p.symbol == r.symbol);
+                let mut parts =
+                    parts.filter_map(|p| arch.immediate_part(p.r_type, &their[p.offset as usize..])).peekable();
+                if paged && relaxed && parts.peek().is_some() {
                     let offset = parts.fold(0, |all, part| all | part);
                     assert_eq!(
                         word(&image, slot(arch, section, r, at, ours)),
@@ -317,7 +349,7 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
                         "{what}: {}",
                         section.name
                     );
-                } else if matches!(seen, SeenFrom::PlacePage | SeenFrom::Place) {
+                } else if paged || seen == SeenFrom::Place {
                     let (a, b) = (slot(arch, section, r, at, ours), slot(arch, section, r, at, their));
                     let table = theirs.section_by_name(".got").expect("a table");
                     let from = (b - table.address()) as usize;

@@ -23,12 +23,12 @@ pub fn explain(built: &Built, diffs: &[UnitDiff], function: &str) -> String {
         let Some(pristine) = unit.pristine.as_deref().and_then(|path| Some((path, std::fs::read(path).ok()?))) else {
             continue;
         };
-        let Ok(object) = Object::read(pristine.0, &pristine.1) else { continue };
+        let Ok(pristine) = Pristine::read(pristine.0, &pristine.1, diff.orig.as_deref()) else { continue };
+        let object = &pristine.object;
         let Some(arch) = ulp_arch::by_machine(object.machine) else { continue };
         let named = |o: &Object| o.atoms.iter().position(|a| a.kind == AtomKind::Function && a.name == function);
-        let Some(theirs) = named(&object) else { continue };
+        let Some(theirs) = named(object) else { continue };
         let linked_bytes = object.atoms[theirs].bytes.clone();
-        let Ok(pristine) = Pristine::new(object, &pristine.1, diff.orig.as_deref()) else { continue };
         let _ = writeln!(text, "{function} of {}", unit.source.display());
         match diff.orig.as_deref() {
             None => text += "  nothing of its unit changed, so it was not taken apart\n",

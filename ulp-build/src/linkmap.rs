@@ -141,17 +141,31 @@ impl LinkMap {
         }
     }
 
+    /// Where a section of code went that the linker may have shortened: it has at most the object's size. Sections of one name are
+    /// told apart likewise.
+    pub fn shortened(&self, object: &str, section: &str, sizes: &[u64], nth: usize) -> Option<Extent> {
+        let placed = self.placed.get(object)?.get(section)?;
+        let dropped = self.dropped.get(object).and_then(|s| s.get(section)).copied().unwrap_or(0);
+        let agree = dropped == 0 && placed.len() == sizes.len() && placed.iter().zip(sizes).all(|(p, s)| p.size <= *s);
+        placed.get(nth).copied().filter(|_| agree)
+    }
+
     /// Takes the objects of a partial link (`ld -r`) in, whose output went into this one as `object`: each gets the name
     /// `object:inner`. A partial link keeps the names of sections and lays those of one name behind each other.
     pub fn take_in(&mut self, object: &str, partial: &Self) {
         let Some(sections) = self.placed.get(object).cloned() else { return };
+        // Where the linker has shortened a section since, what was in it has moved.
+        let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, extents) in partial.placed.values().flatten() {
+            let end = ends.entry(name).or_default();
+            extents.iter().for_each(|e| *end = (*end).max(e.addr.0.saturating_add(e.size)));
+        }
         for (inner, placed) in &partial.placed {
             let mut moved: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
             for (name, extents) in placed {
                 // Several sections of one name, as groups have them, cannot be told apart.
                 let Some([whole]) = sections.get(name).map(Vec::as_slice) else { continue };
-                let within = |e: &Extent| e.addr.0.checked_add(e.size).is_some_and(|end| end <= whole.size);
-                if extents.iter().all(within) {
+                if ends.get(name.as_str()).is_some_and(|end| *end <= whole.size) {
                     let places = extents.iter().map(|e| Extent { addr: whole.addr.plus(e.addr.0), size: e.size });
                     moved.insert(name.clone(), places.collect());
                 }
@@ -273,6 +287,42 @@ OUTPUT(app elf64-x86-64)
         assert_eq!(map.fill_at(LinkAddr(0x1077)), 0);
         for (addr, want) in [(0x1080, true), (0x1090, true), (0x4000, true), (0x1070, false), (0x2060, false)] {
             assert_eq!(map.is_global(LinkAddr(addr)), want, "{addr:#x}");
+        }
+    }
+
+    #[test]
+    fn finds_sections_that_became_shorter() {
+        let map = LinkMap::parse(MAP).expect("a map");
+        let at = |addr, size| Some(Extent { addr: LinkAddr(addr), size });
+        let rows: [(&str, &str, &[u64], usize, Option<Extent>); 6] = [
+            ("my dir/a.o", ".text", &[0x50], 0, at(0x1080, 0x3f)),
+            ("my dir/a.o", ".text", &[0x3f], 0, at(0x1080, 0x3f)),
+            ("my dir/a.o", ".text", &[0x30], 0, None),
+            ("a.o", ".rodata.x", &[8, 6], 1, at(0x3008, 4)),
+            ("a.o", ".rodata.x", &[8], 0, None),
+            ("lib/libb.a(b.o)", ".text.gone_with_a_long_name", &[6], 0, None),
+        ];
+        for (object, section, sizes, nth, want) in rows {
+            assert_eq!(map.shortened(object, section, sizes, nth), want, "{object} {section} {sizes:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_partial_link_laid_out_is_lost_where_it_became_shorter() {
+        let partial = |sizes: [u64; 2]| {
+            let text = format!(
+                "Linker script and memory map\n\n .text  0x0  {:#x} one.o\n .text  {:#x}  {:#x} two.o\n",
+                sizes[0], sizes[0], sizes[1]
+            );
+            LinkMap::parse(&text).expect("a map")
+        };
+        for (sizes, taken) in [([0x30, 0xf], true), ([0x30, 0x10], false)] {
+            let mut map = LinkMap::parse(MAP).expect("a map");
+            map.take_in("my dir/a.o", &partial(sizes));
+            // The first one too: nobody knows whether the bytes are gone from it or from the second.
+            let fates = [("one.o", 0), ("two.o", 1)]
+                .map(|(inner, i)| map.fate(&inner_name("my dir/a.o", inner), ".text", &[sizes[i]], 0) != Fate::Unknown);
+            assert_eq!(fates, [taken; 2], "{sizes:x?}");
         }
     }
 

@@ -7,10 +7,13 @@ mod elf;
 mod frames;
 mod read;
 mod refs;
+mod settle;
+mod shorten;
 mod split;
 
 pub(crate) use elf::{Elf, Place, Reloc, Section, damaged};
 pub(crate) use frames::encoded_size;
+pub(crate) use shorten::may_be as may_be_shortened;
 pub(crate) use split::is_mapping_symbol;
 
 use std::collections::BTreeMap;

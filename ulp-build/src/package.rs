@@ -7,7 +7,7 @@ use crate::diff::{Reason, UnitDiff, Verdict, may_throw};
 use crate::emit::Builder;
 use crate::entries;
 use crate::model::{Built, Code, LinkedElf, Refusal, Request};
-use crate::object::{Atom, AtomId, AtomKind, Object, Scope};
+use crate::object::{Atom, AtomId, AtomKind, Scope};
 use crate::producer;
 use crate::reproduce;
 use crate::resolve::place::{Linked, LinkedError, Pristine, Where, is_cold_child};
@@ -65,8 +65,6 @@ pub enum PackageError {
     Accept(#[from] AcceptError),
     #[error("{0}: cannot read it: {1}")]
     Io(PathBuf, #[source] std::io::Error),
-    #[error("{0}: not an object file: {1}")]
-    Object(PathBuf, #[source] object::read::Error),
     #[error("a diff is missing: {units} units and {diffs} diffs")]
     Unpaired { units: usize, diffs: usize },
 }
@@ -241,12 +239,7 @@ fn pristine(built: &Built, diffs: &[UnitDiff], touched: &[bool]) -> Result<Vec<R
     let one = |((unit, diff), touched): ((&crate::model::Unit, &UnitDiff), &bool)| {
         let Some(path) = unit.pristine.as_ref().filter(|_| *touched) else { return Ok(None) };
         let bytes = std::fs::read(path).map_err(|e| PackageError::Io(path.clone(), e))?;
-        let object = match Object::read(path, &bytes) {
-            Ok(object) => object,
-            Err(refusal) => return Ok(Some(Err(refusal))),
-        };
-        let pristine = Pristine::new(object, &bytes, diff.orig.as_deref());
-        pristine.map(|p| Some(Ok(Arc::new(p)))).map_err(|e| PackageError::Object(path.clone(), e))
+        Ok(Some(Pristine::read(path, &bytes, diff.orig.as_deref()).map(Arc::new)))
     };
     built.units.par_iter().zip(diffs).zip(touched).map(one).collect()
 }
@@ -271,7 +264,10 @@ fn units<'a>(
             object = None;
         }
         let pristine = match pristine.get(index).and_then(Option::as_ref) {
-            Some(Ok(pristine)) => Some(pristine.clone()),
+            Some(Ok(pristine)) => Some(match &object {
+                Some(name) => linked.shortened(pristine, name, diff.orig.as_deref()),
+                None => pristine.clone(),
+            }),
             Some(Err(why)) => {
                 if object.is_some() {
                     refusals.push(why.clone());
@@ -295,7 +291,10 @@ fn units<'a>(
 /// A function of an object that is not among the linked ones and is in the program all the same: the object went in through
 /// another one.
 fn hidden_in<'p>(linked: &Linked, pristine: &'p Pristine) -> Option<&'p str> {
-    let there = |name: &str, size: u64| linked.rebuilt.named(name).any(|s| s.size == size && size > 0);
+    let arch = ulp_arch::by_machine(linked.rebuilt.machine)?;
+    let shortens = arch.relocations().iter().any(|row| arch.shortens(row.r_type));
+    let alike = |linked: u64, size: u64| linked == size || shortens && linked > 0 && linked < size;
+    let there = |name: &str, size: u64| linked.rebuilt.named(name).any(|s| alike(s.size, size) && size > 0);
     let functions: Vec<_> = (pristine.object.atoms.iter())
         .filter(|a| a.kind == AtomKind::Function && !a.anonymous && a.comdat.is_none() && !is_cold_child(a))
         .collect();
@@ -311,7 +310,8 @@ fn not_reproduced(arch: &dyn ulp_arch::Arch, units: &[UnitIn<'_>], touched: &[bo
         else {
             return Vec::new();
         };
-        let differences = reproduce::compare(arch, orig, &pristine.object, &pristine.pairing);
+        let compiled = pristine.compiled();
+        let differences = reproduce::compare(arch, orig, &compiled.object, &compiled.pairing);
         let source = unit.unit.source.display();
         let say = |d: reproduce::Difference| {
             let message = format!("{} of {source} compiles to other code than was linked: {}", d.function, d.message);

@@ -3,6 +3,7 @@
 //! global offset table, thread-local storage, and the bytes at an address. The rebuilt file has the symbols, the
 //! production file the bytes; where both stand for the same program their dynamic sections must be equal.
 
+use crate::linkmap::LinkMap;
 use crate::object::is_mapping_symbol;
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
@@ -331,6 +332,19 @@ impl Elf {
             bytes.get_mut(at..at.checked_add(4)?)?.copy_from_slice(self.bytes(to, 4)?);
         }
         Some(Cow::Owned(bytes))
+    }
+
+    /// Where this file has a section of code that the linker may have shortened, as its `map` says, and what stands there.
+    pub fn placed(
+        &self,
+        map: &LinkMap,
+        object: &str,
+        section: &str,
+        sizes: &[u64],
+        nth: usize,
+    ) -> Option<(LinkAddr, &[u8])> {
+        let at = map.shortened(object, section, sizes, nth)?;
+        Some((at.addr, self.bytes(at.addr, at.size)?))
     }
 
     /// All symbols with this name.

@@ -426,7 +426,9 @@ impl Search<'_> {
             // The linker has moved each constant on its own: with a section for a symbol only the addend tells which.
             let within = match (field.by_section, row.formula) {
                 (false, _) => 0,
-                (true, Formula::Absolute | Formula::PagePcRelative | Formula::PageOffset) => field.addend as u64,
+                (true, Formula::Absolute | Formula::PagePcRelative | Formula::PageOffset | Formula::PcPages(_)) => {
+                    field.addend as u64
+                }
                 (true, _) => return Err("which constant it uses cannot be told".into()),
             };
             let at = |addr: LinkAddr| addr.plus(within);

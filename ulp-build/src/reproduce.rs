@@ -395,9 +395,9 @@ pub fn linked_difference(arch: &dyn Arch, pristine: &Atom, linked: &[u8]) -> Opt
     }
     let mut masked = vec![0u8; linked.len()];
     for r in &pristine.refs {
-        let Some(row) = arch.relocation(r.r_type) else { return Some(usize::try_from(r.offset).unwrap_or(0)) };
         let (before, after) = arch.relaxed_around(r.r_type);
         let at = usize::try_from(r.offset).unwrap_or(usize::MAX);
+        let Some(row) = arch.relocation_at(r.r_type, &pristine.bytes, at) else { return Some(at) };
         let field = match arch.linked_form(r.r_type, linked, at) {
             LinkedForm::AsWritten => arch.linked_mask(row),
             _ => vec![0xff; row.field.size()],

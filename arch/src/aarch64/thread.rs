@@ -4,7 +4,7 @@
 
 use super::insn::{NOP, bits, register, word_at};
 use super::relaxed::{self, is_add, is_adrp, is_load};
-use crate::{LinkAddr, LinkedForm, Shortened, ShortenedField, ThreadForm, ThreadModel};
+use crate::{LinkAddr, LinkedForm, ShorterField, ShorterWay, ThreadForm, ThreadModel};
 
 const GD_PAGE: u32 = 513;
 const GD_LOW: u32 = 514;
@@ -62,7 +62,7 @@ pub(super) fn form(r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> T
     }
 }
 
-pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<ShorterWay> {
     // The sequence is rewritten at its first relocation, which takes the others along.
     let words = || Some([0, 4, 8, 12].map(|at| word_at(code, field + at))).filter(|_| field.is_multiple_of(4));
     let [Some(first), Some(second), Some(third), Some(fourth)] = words()? else { return None };
@@ -87,6 +87,6 @@ pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadM
         code.get_mut(at..at + 4)?.copy_from_slice(&word.to_le_bytes());
     }
     let fields = [field, field + 4].into_iter().zip(types);
-    let fields = fields.map(|(at, r_type)| ShortenedField { at, r_type, adjust: 0 }).collect();
-    Some(Shortened { range: field..field + 16, fields })
+    let fields = fields.map(|(at, r_type)| ShorterField { at, r_type, adjust: 0 }).collect();
+    Some(ShorterWay { range: field..field + 16, fields })
 }

@@ -140,8 +140,12 @@ fn step(code: &[u8], insn: crate::Insn, holders: Holders) -> Step {
             match target {
                 // A switch whose labels are not followed, or a tail call.
                 None => step.found = hands(holders),
-                // A field that waits for its relocation leads to itself, and then out of the function.
-                Some(to) if to == insn.start as i64 => step.found = hands(holders & ARGUMENTS),
+                // A field that waits for its relocation leads to itself, and then out of the function: by a far jump to another one,
+                // else perhaps to a part of this one that stands elsewhere (`.cold`).
+                Some(to) if to == insn.start as i64 && insn.end - insn.start > LEN => {
+                    step.found = hands(holders & ARGUMENTS);
+                }
+                Some(to) if to == insn.start as i64 => step.found = hands(holders),
                 Some(to) => step.jump = Some(to),
             }
             return step;

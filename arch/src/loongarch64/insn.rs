@@ -3,7 +3,7 @@
 //! 2.2.1.5 and 2.2.1.6 (pcaddi, pcaddu12i, pcaddu18i, pcalau12i), 2.2.5 (branches), appendix B (encodings). There is no other
 //! instruction that reads the program counter.
 
-use crate::{Flow, Insn, JumpError, RemoteAddr};
+use crate::{Flow, Insn, InsnDetail, JumpError, LinkAddr, PcRelative, RemoteAddr};
 
 pub(super) const LEN: usize = 4;
 pub(super) const ZERO: u32 = 0;
@@ -115,6 +115,32 @@ pub(super) fn is_lu12i(word: u32) -> bool {
     word >> 25 == 0b0001010
 }
 
+/// `ori rd, rj, ui12`
+pub(super) fn is_ori(word: u32) -> bool {
+    word >> 22 == 0b00_0000_1110
+}
+
+/// Whether two words do the same with the same registers, whatever their immediate operands are: `lu12i.w`, `lu32i.d`, and those
+/// with 12 bits.
+pub(super) fn same_operation(a: u32, b: u32) -> bool {
+    let operand = if is_lu12i(a) || is_lu32i(a) { 0xf_ffff << 5 } else { 0xfff << 10 };
+    (a ^ b) & !operand == 0
+}
+
+/// The page that `pcalau12i` at `place` puts into its register.
+pub(super) fn page_taken(code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+    let word = word(code, 0).filter(|word| kind(*word) == Kind::PcAlaU12I)?;
+    Some(LinkAddr(place.0.wrapping_add_signed(si20(word) << 12) & !0xfff))
+}
+
+/// The slot of `pcaddu12i rX, upper; ld.d rY, rX, lower`, with which a linkage table entry begins.
+pub(super) fn linkage_slot(code: &[u8], place: LinkAddr) -> Option<LinkAddr> {
+    let (upper, load) = (word(code, 0)?, word(code, LEN)?);
+    let known = kind(upper) == Kind::PcAddU12I && is_load(load) && rj(load) == rd(upper);
+    let distance = (si20(upper) << 12) + signed(load >> 10 & 0xfff, 12);
+    known.then(|| LinkAddr(place.0.wrapping_add_signed(distance)))
+}
+
 /// `pcaddu18i` and the `jirl` behind it, in one: where the two lead from the first one, and the register that `jirl` leaves
 /// the next address in.
 pub(super) fn far_branch(first: u32, second: u32) -> Option<(i64, u32)> {
@@ -191,8 +217,47 @@ pub(super) fn one(code: &[u8], at: usize) -> Option<Insn> {
     Some(Insn { start: at, end: at + LEN, flow })
 }
 
-/// R_LARCH_B16, B21, B26 or CALL36, as the instruction at `at` wants it.
+pub(super) fn detail(code: &[u8], at: usize) -> Option<InsnDetail> {
+    let (insn, word) = (one(code, at)?, word(code, at)?);
+    // What is done, without how far it leads: registers and the condition, a number for each form.
+    let what = match kind(word) {
+        Kind::Call { .. } => Some(1 << 15),
+        Kind::Jump { condition: false, .. } => Some(2 << 12),
+        // beqz, bnez; bceqz and bcnez, which bits [9:8] tell apart
+        Kind::Jump { .. } if word >> 26 <= 0b010010 => Some((3 << 12 | (word >> 26 & 3) << 5 | rj(word)) as u16),
+        // beq, bne, blt, bge, bltu, bgeu: the number of the condition, rj, rd
+        Kind::Jump { .. } => Some((0x4000 | (word >> 26 & 7) << 10 | word & 0x3ff) as u16),
+        Kind::PcAddU18I => match insn.flow {
+            // By which register it goes belongs to it, and where the next address is left.
+            Flow::Call { .. } => Some((0xc000 | rd(word) << 5 | rd(self::word(code, at + LEN)?)) as u16),
+            Flow::Jump { .. } => Some((0xe000 | rd(word) << 5) as u16),
+            Flow::Next | Flow::TailCall => None,
+        },
+        _ => None,
+    };
+    let target = match insn.flow {
+        Flow::Call { target, .. } | Flow::Jump { target, .. } => target,
+        Flow::Next | Flow::TailCall => None,
+    };
+    let pc_relative = match kind(word) {
+        Kind::PcAddI => Some(si20(word) << 2),
+        Kind::PcAddU12I => Some(si20(word) << 12),
+        _ => None,
+    };
+    let operand = |distance: i64| PcRelative { at: 0, len: LEN, target: at as i64 + distance, taken: true };
+    Some(InsnDetail {
+        len: insn.end - insn.start,
+        nop: word == NOP,
+        branch: what.zip(target),
+        pc_relative: pc_relative.map(operand),
+    })
+}
+
+/// R_LARCH_B16, B21, B26, CALL36 or PCREL20_S2, as the instruction at `at` wants it.
 pub(super) fn branch_type(code: &[u8], at: usize) -> Option<u32> {
+    if kind(word(code, at)?) == Kind::PcAddI {
+        return Some(103);
+    }
     match word(code, at)? >> 26 {
         0b010000..=0b010010 => Some(65),
         0b010100 | 0b010101 => Some(66),

@@ -7,6 +7,9 @@
 use super::insn::{self, Kind, LEN};
 use crate::LinkedForm;
 
+/// The thread pointer, which holds nothing else (psABI, "Register usage convention").
+const TP: u32 = 2;
+
 /// Markers have no field, but stand for an instruction that may become another one: TLS_DESC_LD, TLS_DESC_CALL, TLS_LE_ADD_R.
 pub(super) fn around(r_type: u32) -> (usize, usize) {
     match r_type {
@@ -33,6 +36,9 @@ pub(super) fn form(r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         88 => insn::is_load(word) || insn::is_addi(word) && insn::rj(word) == insn::ZERO,
         // PCALA_HI20, TLS_IE_PC_HI20, TLS_LD_PC_HI20, TLS_GD_PC_HI20, TLS_DESC_PC_HI20
         71 | 87 | 95 | 97 | 111 => insn::kind(word) == Kind::PcAlaU12I,
+        // TLS_LE_LO12 and TLS_LE_LO12_R: without an upper half in the register the whole distance is an operand.
+        84 if insn::is_ori(word) && insn::rj(word) == insn::ZERO => return LinkedForm::Immediate,
+        123 if insn::rj(word) == TP => return LinkedForm::Immediate,
         // CALL36
         110 => insn::kind(word) == Kind::PcAddU18I,
         // TLS_LE_HI20_R
@@ -40,4 +46,18 @@ pub(super) fn form(r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         _ => true,
     };
     if kept { LinkedForm::AsWritten } else { LinkedForm::Rewritten }
+}
+
+/// The distance from the thread pointer where one instruction holds all of it: TLS_LE_LO12 in `ori`, without a sign, and
+/// TLS_LE_LO12_R, which is signed. Two instructions have it where the load of a slot became one: TLS_IE_PC_HI20 and _LO12.
+pub(super) fn immediate_part(r_type: u32, code: &[u8]) -> Option<i64> {
+    let word = insn::word(code, 0)?;
+    let operand = i64::from(word >> 10 & 0xfff);
+    match r_type {
+        84 => Some(operand),
+        87 if insn::is_lu12i(word) => Some(insn::si20(word) << 12),
+        88 if insn::is_ori(word) => Some(operand),
+        123 => Some((operand ^ 0x800) - 0x800),
+        _ => None,
+    }
 }

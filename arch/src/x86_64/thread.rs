@@ -3,7 +3,7 @@
 //! Handling For Thread-Local Storage", 5.5 (x86-64 linker optimizations); for descriptors, "Thread-Local Storage Descriptors
 //! for IA32 and AMD64/EM64T". Every sequence is there with its bytes, and anything else is none.
 
-use crate::{LinkAddr, Shortened, ShortenedField, ThreadForm, ThreadModel};
+use crate::{LinkAddr, ShorterField, ShorterWay, ThreadForm, ThreadModel};
 
 const TLSGD: u32 = 19;
 const TLSLD: u32 = 20;
@@ -80,7 +80,7 @@ pub(super) fn form(r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> T
     }
 }
 
-pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<Shortened> {
+pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<ShorterWay> {
     let (before, new): (usize, Vec<u8>) = match (r_type, model) {
         (TLSGD, model) if is(code, field, 4, &INDEX) => {
             INDEX_CALLS.iter().find(|call| is(code, field + 4, 0, *call))?;
@@ -99,7 +99,7 @@ pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadM
         // What was counted from the block's start is counted from the thread pointer.
         (DTPOFF32, ThreadModel::Offset) => {
             let range = field..field.checked_add(4).filter(|end| *end <= code.len())?;
-            return Some(Shortened { range, fields: vec![ShortenedField { at: field, r_type: TPOFF32, adjust: 0 }] });
+            return Some(ShorterWay { range, fields: vec![ShorterField { at: field, r_type: TPOFF32, adjust: 0 }] });
         }
         _ => return None,
     };
@@ -108,9 +108,9 @@ pub(super) fn shorten(r_type: u32, code: &mut [u8], field: usize, model: ThreadM
     code.get_mut(range.clone())?.copy_from_slice(&new);
     let at = if r_type == TLSGD { field + 8 } else { field };
     let one = match model {
-        ThreadModel::Slot => ShortenedField { at, r_type: GOTTPOFF, adjust: -4 },
-        ThreadModel::Offset => ShortenedField { at, r_type: TPOFF32, adjust: 0 },
+        ThreadModel::Slot => ShorterField { at, r_type: GOTTPOFF, adjust: -4 },
+        ThreadModel::Offset => ShorterField { at, r_type: TPOFF32, adjust: 0 },
     };
     let fields = if r_type == TLSLD { Vec::new() } else { vec![one] };
-    Some(Shortened { range, fields })
+    Some(ShorterWay { range, fields })
 }

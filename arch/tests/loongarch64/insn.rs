@@ -199,6 +199,8 @@ fn what_becomes_of_an_address() {
         ("argument of a far call", "addi.d $a3,$t0,8\n call36 far\n ret", Handed),
         ("called", "addi.d $t0,$t0,8\n jirl $ra,$t0,0\n ret", Handed),
         ("tail call", "addi.d $a0,$t0,8\n b 0", Handed),
+        ("part elsewhere", "addi.d $t0,$t0,8\n beqz $a1,0\n move $a0,$zero\n ret", Handed),
+        ("far tail call", "addi.d $t0,$t0,8\n move $a0,$zero\n pcaddu18i $t1,0\n jirl $zero,$t1,0", Read),
         ("switch", "addi.d $t0,$t0,8\n ldx.d $t1,$t0,$a0\n jr $t1", Handed),
         ("spilled", "addi.d $t0,$t0,8\n st.d $t0,$sp,8\n move $a0,$zero\n ret", Handed),
         ("kept over a call", "addi.d $s0,$t0,8\n bl 0x100000\n st.d $s0,$a1,0\n ret", Stored),

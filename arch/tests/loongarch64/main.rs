@@ -7,6 +7,7 @@ mod gate;
 mod insn;
 mod jump;
 mod reloc;
+mod shorten;
 mod signal;
 
 use object::{Object, ObjectSection};

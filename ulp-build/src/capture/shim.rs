@@ -265,9 +265,11 @@ fn real_program(store: &Store, argv0: &OsStr, environment: &[(OsString, OsString
     // collect2 and lto-wrapper are not drivers; they say in COLLECT_GCC who called them.
     let exe_name = exe.file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned();
     let helper = exe_name == "collect2" || exe_name == "lto-wrapper";
+    // A tool chain that brings its own C library has its programs run by name through that library's loader.
+    let loader = exe_name.starts_with("ld-linux");
     let is_driver = ["gcc", "g++", "cpp", "c++", "clang"].iter().any(|d| exe_name.contains(d));
     let driver = match environment.iter().find(|(k, _)| k == "COLLECT_GCC") {
-        Some((_, driver)) if helper => Some(PathBuf::from(driver)),
+        Some((_, driver)) if helper || loader => Some(PathBuf::from(driver)),
         _ if is_driver => Some(exe),
         _ => None,
     };

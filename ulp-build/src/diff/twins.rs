@@ -114,8 +114,14 @@ pub(super) fn find(
 fn by_place(orig: &Object, fix: &Object, twins: &mut Twins) {
     let nameless = |object: &Object| {
         let wanted = |a: &Atom| a.anonymous && !matches!(a.kind, AtomKind::ReadOnly | AtomKind::Constructors);
-        let places = object.atoms.iter().enumerate().filter(|(_, a)| wanted(a));
-        places.map(|(i, a)| ((group(a), a.section.clone(), a.offset), AtomId(i))).collect::<BTreeMap<_, _>>()
+        let places = || object.atoms.iter().enumerate().filter(|(_, a)| wanted(a));
+        // Sections of one name (gcc 13 lists the no-operations of each function in one of its own) stand in an order.
+        let mut namesakes: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+        for (_, atom) in places() {
+            namesakes.entry(&atom.section).or_default().insert(atom.section_index);
+        }
+        let nth = |a: &Atom| namesakes.get(a.section.as_str()).map_or(0, |all| all.range(..a.section_index).count());
+        places().map(|(i, a)| ((group(a), a.section.clone(), nth(a), a.offset), AtomId(i))).collect::<BTreeMap<_, _>>()
     };
     let old = nameless(orig);
     for (place, f) in nameless(fix) {

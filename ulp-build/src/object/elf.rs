@@ -2,11 +2,14 @@
 //! A relocatable ELF file, checked and with every relocation attached to the section it changes. The `object` crate does the
 //! reading; its low-level layer, because the friendlier one passes over damaged relocation sections without a word.
 
+use super::settle::settle;
+use super::shorten::{self, Placed};
 use crate::model::{Code, Refusal};
 use object::elf::{self, FileHeader64};
 use object::read::elf::{CompressionHeader as _, FileHeader, Rela as _, SectionHeader, Sym as _};
 use object::{Endianness, SectionIndex, SymbolIndex};
 use std::path::Path;
+use ulp_arch::Arch;
 
 type Header = FileHeader64<Endianness>;
 
@@ -39,7 +42,7 @@ impl Section<'_> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reloc {
     pub offset: u64,
     pub r_type: u32,
@@ -77,9 +80,24 @@ pub(crate) fn damaged(path: &Path, what: impl std::fmt::Display) -> Refusal {
 }
 
 impl<'a> Elf<'a> {
+    /// The object as the compiler made it.
     pub fn read(path: &Path, bytes: &'a [u8]) -> Result<Self, Refusal> {
+        Self::read_then(path, bytes, |_, _| ())
+    }
+
+    /// The object as a link has it that may have shortened its code.
+    pub fn read_linked(path: &Path, bytes: &'a [u8], placed: &Placed<'_>) -> Result<Self, Refusal> {
+        Self::read_then(path, bytes, |elf, arch| shorten::apply(elf, arch, placed))
+    }
+
+    fn read_then(path: &Path, bytes: &'a [u8], change: impl FnOnce(&mut Self, &dyn Arch)) -> Result<Self, Refusal> {
         check_ident(path, bytes)?;
-        parse(bytes).map_err(|e| damaged(path, e))
+        let mut elf = parse(bytes).map_err(|e| damaged(path, e))?;
+        if let Some(arch) = ulp_arch::by_machine(elf.machine) {
+            change(&mut elf, arch);
+            settle(&mut elf, arch);
+        }
+        Ok(elf)
     }
 }
 
@@ -171,13 +189,15 @@ fn read_symbols(
     let mut symbols = Vec::with_capacity(symtab.len());
     for (index, sym) in symtab.symbols().iter().enumerate() {
         let place = match symtab.symbol_section(endian, sym, SymbolIndex(index)).map_err(why)? {
-            Some(SectionIndex(section)) => {
-                let section_size = sections.get(section).ok_or("a symbol names a section that is not there")?.size;
+            Some(SectionIndex(index)) => {
+                // Symbols count in the unpacked bytes.
+                let section = sections.get(index).ok_or("a symbol names a section that is not there")?;
+                let section_size = section.compressed.map_or(section.size, |(_, size)| size);
                 let end = sym.st_value(endian).checked_add(sym.st_size(endian));
                 if end.is_none_or(|end| end > section_size) {
                     return Err(format!("symbol {index} reaches beyond its section"));
                 }
-                Place::Section(section)
+                Place::Section(index)
             }
             None if sym.is_undefined(endian) => Place::Undefined,
             None if sym.is_common(endian) => Place::Common,

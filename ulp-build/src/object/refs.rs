@@ -203,7 +203,9 @@ fn one(
     if formula == Formula::Nothing {
         return (None, None);
     }
-    let mut problem = None;
+    // Pairs that mean something have been settled.
+    let mut problem =
+        (formula == Formula::Difference).then(|| format!("{} holds a distance of an unknown kind", atom.name));
     let field_end = offset + row.map_or(0, |row| row.field.size()) as u64;
     if let Some(row) = row.filter(|_| field_end > size) {
         problem = Some(format!("{} at {offset:#x} reaches beyond {}", row.name, atom.name));

@@ -56,7 +56,8 @@ fn kind_of(section: &Section<'_>) -> Option<AtomKind> {
 
 /// Whether a symbol names something for the programmer: compiler labels and the assembler's mapping symbols do not.
 fn names_something(symbol: &Symbol) -> bool {
-    let labels = symbol.name.is_empty() || symbol.name.starts_with(".L");
+    // GNU as makes labels of its own (`L0^A`) where it leaves distances to the linker.
+    let labels = symbol.name.is_empty() || symbol.name.starts_with(".L") || symbol.name.contains('\u{1}');
     let local = symbol.bind == elf::STB_LOCAL;
     let untyped = symbol.kind == elf::STT_NOTYPE && local;
     let bookkeeping = matches!(symbol.kind, elf::STT_SECTION | elf::STT_FILE) || (untyped && labels);

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use ulp_arch::{Arch, LinkAddr, LinkedForm, RelocRow};
 
 /// Where the upper part of an address begins that instructions hold in two parts: above 4096 bytes.
-const BELOW_PAGE: u32 = 12;
+pub(super) const BELOW_PAGE: u32 = 12;
 
 /// What a piece holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,10 @@ impl Pieces {
     /// Takes the objects of a link apart. What the store has no copy of is not among the pieces.
     pub fn of(arch: &'static dyn Arch, rebuilt: &Elf, map: &LinkMap, objects: &BTreeMap<String, PathBuf>) -> Self {
         let mut pieces = Self::default();
-        let found: Vec<Vec<(usize, Piece)>> =
-            objects.par_iter().map(|(name, path)| object_pieces(arch, map, name, path).unwrap_or_default()).collect();
+        let found: Vec<Vec<(usize, Piece)>> = objects
+            .par_iter()
+            .map(|(name, path)| object_pieces(arch, rebuilt, map, name, path).unwrap_or_default())
+            .collect();
         for (index, piece) in found.into_iter().flatten() {
             pieces.by_section.insert((piece.object.clone(), index), pieces.all.len());
             pieces.add(piece);
@@ -133,9 +135,16 @@ impl Pieces {
     }
 }
 
-fn object_pieces(arch: &'static dyn Arch, map: &LinkMap, name: &str, path: &PathBuf) -> Option<Vec<(usize, Piece)>> {
+fn object_pieces(
+    arch: &'static dyn Arch,
+    rebuilt: &Elf,
+    map: &LinkMap,
+    name: &str,
+    path: &PathBuf,
+) -> Option<Vec<(usize, Piece)>> {
     let bytes = std::fs::read(path).ok()?;
-    let object = ObjectElf::read(path, &bytes).ok()?;
+    let placed = |section: &str, sizes: &[u64], nth: usize| rebuilt.placed(map, name, section, sizes, nth);
+    let object = ObjectElf::read_linked(path, &bytes, &placed).ok()?;
     let mut namesakes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, section) in object.sections.iter().enumerate() {
         namesakes.entry(&section.name).or_default().push(index);
@@ -174,7 +183,9 @@ fn object_pieces(arch: &'static dyn Arch, map: &LinkMap, name: &str, path: &Path
                 _ => Goal::Nothing,
             };
             let by_section = symbol.is_some_and(|s| s.kind == elf::STT_SECTION);
-            Field { offset: r.offset, row: arch.relocation(r.r_type), addend: r.addend, goal, by_section }
+            let at = usize::try_from(r.offset).unwrap_or(usize::MAX);
+            let row = arch.relocation_at(r.r_type, &section.bytes, at);
+            Field { offset: r.offset, row, addend: r.addend, goal, by_section }
         });
         let mut functions: Vec<Function> = (object.symbols.iter())
             .filter(|s| s.place == Place::Section(index) && s.kind == elf::STT_FUNC && s.size > 0)

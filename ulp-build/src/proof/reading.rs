@@ -2,13 +2,24 @@
 //! What a relocated field of a linked file means, read back from its bytes and from the loader's relocations. The same
 //! question is put to the rebuilt and to the production file, and the two answers must be of one kind.
 
+use super::pieces::BELOW_PAGE;
 use crate::production::{Elf, SlotMeaning};
 use std::borrow::Cow;
-use ulp_arch::{Arch, Formula, Letter, LinkAddr, LinkedForm, Range, RelocRow, SeenFrom, SlotKind, ThreadForm};
+use ulp_arch::{Arch, Formula, Letter, LinkAddr, LinkedForm, Pages, Range, RelocRow, SeenFrom, SlotKind, ThreadForm};
 use ulp_format::Kind;
 
 /// Bytes in front of a field and behind it in which a linker's shortcut shows.
 const AROUND: u64 = 16;
+
+/// Seen from a page, for a lower part that is added as a signed number.
+const ROUNDED: SeenFrom = SeenFrom::PlacePages(Pages::Rounded);
+
+/// What the lower 12 bits of a value add to the part above them: a signed number where that was rounded.
+fn below_page(upper: &RelocRow, low: u64) -> i64 {
+    let rounded = matches!(upper.formula, Formula::PcPages(_) | Formula::Slot(_, ROUNDED) | Formula::TpOffsetRounded);
+    let low = low as i64;
+    if rounded { (low ^ 0x800) - 0x800 } else { low }
+}
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,14 +116,16 @@ pub(super) fn read(
     let symbol = |addr: LinkAddr| entry_of(arch, elf, addr).map_or(Reading::At(addr), |name| Reading::Named(name, 0));
     // The symbol's own address: what the linker computed with, its addend and the place taken off again.
     let from_here = || Some(LinkAddr(place.0.wrapping_add_signed(value()?).wrapping_sub(addend as u64)));
-    // Upper part and lower part.
+    // Upper part and lower part; not what is above 32 bits.
     let parts = || match row.span()?.start {
-        12 => Some((here, partner?)),
-        _ => Some((partner?, here)),
+        BELOW_PAGE => Some((here, partner?)),
+        start if start < BELOW_PAGE => Some((partner?, here)),
+        _ => None,
     };
     let pair = || {
         let (upper, lower) = parts()?;
-        Some(arch.page_taken(upper.bytes(elf)?, upper.place)?.plus(lower.low(elf)?))
+        let below = below_page(upper.row, lower.low(elf)?);
+        Some(LinkAddr(arch.page_taken(upper.bytes(elf)?, upper.place)?.0.wrapping_add_signed(below)))
     };
     match row.formula {
         Formula::Nothing => Some(Reading::Nothing),
@@ -139,32 +152,40 @@ pub(super) fn read(
             Some(symbol(behind_veneer(arch, elf, to).unwrap_or(to)))
         }
         Formula::PcRelative => Some(symbol(from_here()?)),
-        Formula::PagePcRelative | Formula::PageOffset => match here.form(arch, elf) {
-            LinkedForm::Elided => Some(Reading::Nothing),
-            LinkedForm::Direct { .. } => Some(symbol(LinkAddr(here.taken(arch, elf)?.0.wrapping_sub(addend as u64)))),
-            LinkedForm::AsWritten => Some(symbol(LinkAddr(pair()?.0.wrapping_sub(addend as u64)))),
-            LinkedForm::Immediate | LinkedForm::Rewritten => None,
-        },
-        Formula::Slot(SlotKind::Address, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
-            LinkedForm::Elided => Some(Reading::Nothing),
-            LinkedForm::Direct { .. } => here.taken(arch, elf).or_else(pair).map(symbol),
-            LinkedForm::AsWritten => through(elf, pair()?),
-            LinkedForm::Immediate | LinkedForm::Rewritten => None,
-        },
         // Counted from the page that other instructions take, which `takes_table` looks at.
         Formula::Slot(SlotKind::Address, SeenFrom::TablePage) => match here.form(arch, elf) {
             LinkedForm::AsWritten => through(elf, table_page(elf)?.plus(value()? as u64 & 0x7fff)),
             _ => None,
         },
-        Formula::Slot(SlotKind::ThreadOffset, SeenFrom::PlacePage | SeenFrom::Zero) => match here.form(arch, elf) {
-            LinkedForm::AsWritten => through_thread(elf, pair()?),
-            LinkedForm::Immediate => {
-                let (upper, lower) = parts()?;
-                let part = |p: Part<'_>| arch.immediate_part(p.row.r_type, p.bytes(elf)?);
-                elf.at_tp_offset(part(upper)? | part(lower)?).map(Reading::Thread)
+        Formula::PagePcRelative | Formula::PageOffset | Formula::PcPages(Pages::Rounded) => {
+            match here.form(arch, elf) {
+                LinkedForm::Elided => Some(Reading::Nothing),
+                LinkedForm::Direct { .. } => {
+                    Some(symbol(LinkAddr(here.taken(arch, elf)?.0.wrapping_sub(addend as u64))))
+                }
+                LinkedForm::AsWritten => Some(symbol(LinkAddr(pair()?.0.wrapping_sub(addend as u64)))),
+                LinkedForm::Immediate | LinkedForm::Rewritten => None,
             }
-            _ => None,
-        },
+        }
+        Formula::Slot(SlotKind::Address, SeenFrom::PlacePage | ROUNDED | SeenFrom::Zero) => {
+            match here.form(arch, elf) {
+                LinkedForm::Elided => Some(Reading::Nothing),
+                LinkedForm::Direct { .. } => here.taken(arch, elf).or_else(pair).map(symbol),
+                LinkedForm::AsWritten => through(elf, pair()?),
+                LinkedForm::Immediate | LinkedForm::Rewritten => None,
+            }
+        }
+        Formula::Slot(SlotKind::ThreadOffset, SeenFrom::PlacePage | ROUNDED | SeenFrom::Zero) => {
+            match here.form(arch, elf) {
+                LinkedForm::AsWritten => through_thread(elf, pair()?),
+                LinkedForm::Immediate => {
+                    let (upper, lower) = parts()?;
+                    let part = |p: Part<'_>| arch.immediate_part(p.row.r_type, p.bytes(elf)?);
+                    elf.at_tp_offset(part(upper)? | part(lower)?).map(Reading::Thread)
+                }
+                _ => None,
+            }
+        }
         Formula::GotPcRelative => match here.form(arch, elf) {
             LinkedForm::AsWritten => through(elf, from_here()?),
             LinkedForm::Direct { before } => {
@@ -176,13 +197,17 @@ pub(super) fn read(
             LinkedForm::Elided => Some(Reading::Nothing),
             LinkedForm::Rewritten => None,
         },
-        Formula::TpOffset if row.span().is_some() => {
+        Formula::TpOffset if here.form(arch, elf) == LinkedForm::Immediate => {
+            let offset = arch.immediate_part(row.r_type, here.bytes(elf)?)?;
+            elf.at_tp_offset(offset.wrapping_sub(addend)).map(Reading::Thread)
+        }
+        Formula::TpOffset | Formula::TpOffsetRounded if row.span().is_some() => {
             let whole = row.span()?.start == 0 && partner.is_none() && row.range != Range::Any;
             let offset = match whole {
                 true => here.low(elf)? as i64,
                 false => {
                     let (upper, lower) = parts()?;
-                    upper.extract(elf)? & 0xff_f000 | lower.low(elf)? as i64
+                    (upper.extract(elf)? & 0xff_f000).wrapping_add(below_page(upper.row, lower.low(elf)?))
                 }
             };
             elf.at_tp_offset(offset.wrapping_sub(addend)).map(Reading::Thread)
@@ -214,7 +239,7 @@ pub(super) fn read(
             Some(Reading::Thread(elf.tls?.addr.plus(within)))
         }
         // Counted in another way, or in more instructions than two.
-        Formula::PcPages(_) | Formula::Slot(..) => None,
+        Formula::PcPages(Pages::Upper { .. }) | Formula::Slot(..) => None,
         Formula::ModuleOffset | Formula::TpOffsetRounded | Formula::Difference => None,
         Formula::Absolute | Formula::Size | Formula::Unsupported => None,
     }

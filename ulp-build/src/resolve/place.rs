@@ -4,12 +4,12 @@
 
 use super::libraries::Libraries;
 use crate::linkmap::{Fate, LinkMap};
-use crate::model::LinkedElf;
-use crate::object::{Atom, AtomId, AtomKind, Object, Scope};
+use crate::model::{LinkedElf, Refusal};
+use crate::object::{Atom, AtomId, AtomKind, Elf as ObjectElf, Object, Scope, may_be_shortened};
 use crate::production::{Elf, Symbol, SymbolKind};
 use crate::proof::Proof;
 use crate::reproduce::Pairing;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Linked {
     pub libraries: Libraries,
     /// Production is another link of the same objects, and this says where it has what.
     pub proof: Option<Arc<Proof>>,
+    /// The file that was linked here, where [`Linked::rebuilt`] is another one and linkers shorten code.
+    built_here: Option<Elf>,
     /// Names of the rebuilt file that were not proved, with the reason.
     unproved: BTreeMap<String, String>,
     /// Digest of an object to the names the link map has for it.
@@ -51,6 +53,8 @@ pub struct Pristine {
     pub pairing: Pairing,
     /// By section index: name and size.
     sections: BTreeMap<usize, (String, u64)>,
+    /// What this is the shortened form of: the object as it was compiled.
+    whole: Option<Arc<Self>>,
 }
 
 /// Where an atom went.
@@ -76,15 +80,21 @@ pub enum Global<'a> {
 }
 
 impl Pristine {
-    /// `bytes` are those that `object` was read from.
-    pub fn new(object: Object, bytes: &[u8], orig: Option<&Object>) -> Result<Self, object::read::Error> {
-        let mut sections = BTreeMap::new();
-        for section in object::File::parse(bytes)?.sections() {
-            let name = String::from_utf8_lossy(section.name_bytes()?).into_owned();
-            sections.insert(section.index().0, (name, section.size()));
-        }
+    /// Takes a compiled object apart; `orig` is its recompiled original.
+    pub fn read(path: &Path, bytes: &[u8], orig: Option<&Object>) -> Result<Self, Refusal> {
+        Self::from_elf(path, &ObjectElf::read(path, bytes)?, orig)
+    }
+
+    fn from_elf(path: &Path, elf: &ObjectElf<'_>, orig: Option<&Object>) -> Result<Self, Refusal> {
+        let object = Object::from_elf(path, elf)?;
+        let sections = elf.sections.iter().enumerate().map(|(i, s)| (i, (s.name.clone(), s.size))).collect();
         let pairing = orig.map_or_else(|| Pairing::of(&object, &object), |orig| Pairing::of(orig, &object));
-        Ok(Self { object, pairing, sections })
+        Ok(Self { object, pairing, sections, whole: None })
+    }
+
+    /// The object as it was compiled, for comparison with another compile of it. What a linker shortened is another code.
+    pub fn compiled(&self) -> &Self {
+        self.whole.as_deref().unwrap_or(self)
     }
 
     pub fn atom(&self, id: AtomId) -> Option<&Atom> {
@@ -126,7 +136,8 @@ impl Linked {
             }
         }
         let libraries = Libraries::of(&rebuilt, &link.production, &link.libraries);
-        let mut linked = Self { production, libraries, rebuilt, map, proof: None, unproved: BTreeMap::new(), objects };
+        let (proof, built_here, unproved) = (None, None, BTreeMap::new());
+        let mut linked = Self { production, libraries, rebuilt, map, proof, built_here, unproved, objects };
         if link.identity == Identity::PerFunction
             && let Some(arch) = ulp_arch::by_machine(linked.rebuilt.machine)
         {
@@ -137,10 +148,30 @@ impl Linked {
                 second_source(&debug, &mut symbols, &mut unproved);
             }
             linked.map = linked.map.moved(|addr| proof.place(addr, false).ok());
-            linked.rebuilt = linked.production.with_symbols(symbols);
+            let built = std::mem::replace(&mut linked.rebuilt, linked.production.with_symbols(symbols));
+            linked.built_here = arch.relocations().iter().any(|row| arch.shortens(row.r_type)).then_some(built);
             (linked.proof, linked.unproved) = (Some(Arc::new(proof)), unproved);
         }
         Ok(linked)
+    }
+
+    /// The object that the map calls `name` as this link has it: with its code as short as the linker made it. Where that cannot
+    /// be followed it stays as it is, and nothing of it will be found in the link.
+    pub fn shortened(&self, whole: &Arc<Pristine>, name: &str, orig: Option<&Object>) -> Arc<Pristine> {
+        let path = &whole.object.path;
+        let shortened = || -> Option<Pristine> {
+            let arch = ulp_arch::by_machine(whole.object.machine)?;
+            let bytes = std::fs::read(path).ok()?;
+            if !may_be_shortened(&ObjectElf::read(path, &bytes).ok()?, arch) {
+                return None;
+            }
+            let built = self.built_here.as_ref().unwrap_or(&self.rebuilt);
+            let placed = |section: &str, sizes: &[u64], nth: usize| built.placed(&self.map, name, section, sizes, nth);
+            let elf = ObjectElf::read_linked(path, &bytes, &placed).ok()?;
+            let pristine = Pristine::from_elf(path, &elf, orig).ok()?;
+            Some(Pristine { whole: Some(whole.clone()), ..pristine })
+        };
+        shortened().map_or_else(|| whole.clone(), Arc::new)
     }
 
     /// The names under which an object with this digest went in.
