@@ -300,8 +300,9 @@ impl Arch for X86_64 {
         // psABI B.2: what becomes of GOTPCRELX (41) and REX_GOTPCRELX (42). Opcode and ModRM stand in front of the field.
         let front = field.checked_sub(2).and_then(|start| code.get(start..field));
         match (r_type, front) {
-            // The call of __tls_get_addr in a sequence that got shorter.
-            (2 | 4 | 41, _) if thread::call_is_gone(code, field) => LinkedForm::Elided,
+            // The call of __tls_get_addr in a sequence that got shorter: what stands there is no call and no load of a slot, which is
+            // all that PLT32 and GOTPCRELX can be of.
+            (4 | 41, _) if thread::call_is_gone(code, field) => LinkedForm::Elided,
             // lea sym(%rip), reg; addr32 call sym
             (41 | 42, Some([0x8d, _] | [0x67, 0xe8])) => LinkedForm::Direct { before: 0 },
             // jmp sym; nop

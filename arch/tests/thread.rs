@@ -220,3 +220,14 @@ fn what_is_not_exactly_a_sequence_stays() {
         }
     }
 }
+
+/// What a linker makes of a call for a variable is behind a read of the thread pointer, and so may be ordinary data.
+#[test]
+fn data_beside_the_thread_pointer_is_no_call_that_is_gone() {
+    let arch = ulp_arch::by_name("x86_64").expect("it exists");
+    // mov %fs:0,%rax; add data(%rip),%rax
+    let code = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0x48, 0x03, 0x05, 0x10, 0, 0, 0];
+    // R_X86_64_PC32, which is of data as well, and PLT32, which is not.
+    assert_eq!(arch.linked_form(2, &code, 12), ulp_arch::LinkedForm::AsWritten);
+    assert_eq!(arch.linked_form(4, &code, 12), ulp_arch::LinkedForm::Elided);
+}

@@ -385,6 +385,12 @@ pub fn long() -> bool {
     std::env::var_os("ULP_LONG").is_some_and(|v| v == "1")
 }
 
+/// `ULP_EACH=N`: only each Nth of the steps is tried, for machines on which all would take hours. 1 without it.
+pub fn each() -> usize {
+    let number = std::env::var("ULP_EACH").ok().and_then(|text| text.parse().ok());
+    number.unwrap_or(1).max(1)
+}
+
 /// Steps after which the process or what the kernel knows of it is different. Death after any other is like death before it.
 pub fn changes_something(step: &str) -> bool {
     ["ptrace", "waitpid", "pwrite", "call", "flock"].iter().any(|name| step.starts_with(name))

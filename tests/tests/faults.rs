@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use ulp_tests::ensure_that;
-use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, changes_something, long};
+use ulp_tests::survivor::{Extent, Laboratory, OLD, Patient, Tally, Verb, changes_something, each, long};
 use ulp_tests::tools::{Ran, run, ulp_apply};
 
 /// An error that this call can really have; different ones in turn.
@@ -46,7 +46,7 @@ fn chosen(steps: &[String], stride: usize) -> Vec<(usize, String)> {
     let wanted = |(i, step): &(usize, &String)| {
         long() || changes_something(step) || i % stride == 0 && !(step.as_str() == "kcmp" && asked_before(*i))
     };
-    steps.iter().enumerate().filter(wanted).map(|(i, step)| (i + 1, step.clone())).collect()
+    steps.iter().enumerate().filter(wanted).map(|(i, step)| (i + 1, step.clone())).step_by(each()).collect()
 }
 
 /// A failure has a sentence for people, in the form that all have, and nothing of the language it is written in.

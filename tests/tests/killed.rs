@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `kill -9` of ulp-apply at each of its system calls, and at random times: before any other ulp-apply runs the process is
 //! unharmed, all old or all new; the next one of any verb tidies up. `ULP_LONG=1` tries every single step, and 10,000
-//! random times.
+//! random times; `ULP_EACH=N` only each Nth step, and as much less random times.
 
 use anyhow::{Context, Result};
 use nix::sys::ptrace;
@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 use ulp_tests::ensure_that;
 use ulp_tests::survivor::{
-    Extent, Laboratory, Left, OLD, Patient, Tally, Verb, changes_something, long, nameless, read_log,
+    Extent, Laboratory, Left, OLD, Patient, Tally, Verb, changes_something, each, long, nameless, read_log,
 };
 use ulp_tests::tools::{run, ulp_apply, ulp_apply_in_steps};
 
@@ -20,7 +20,7 @@ fn chosen(steps: &[String], stride: usize) -> Vec<usize> {
     let mut chosen: Vec<usize> = steps.iter().enumerate().filter(wanted).map(|(i, _)| i + 1).collect();
     // The number of steps differs by a few from run to run.
     chosen.extend(steps.len() + 1..steps.len() + 4);
-    chosen
+    chosen.into_iter().step_by(each()).collect()
 }
 
 /// Whatever comes next tidies up: each verb has its turn. Afterwards everything is as it was at the start.
@@ -161,7 +161,7 @@ fn killed_after(laboratory: &Laboratory, verb: Verb, patient: &Patient, time: u6
 
 #[test]
 fn several_files_at_random_times() -> Result<()> {
-    let trials = if long() { 10_000 } else { 500 };
+    let trials = if long() { 10_000 } else { 500 } / each();
     let laboratory = Laboratory::open(Extent::SeveralFiles)?;
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("a clock")?.as_nanos() as u64 | 1;
     println!("seed {seed}");

@@ -6,7 +6,7 @@
 use crate::error::{Class, Error, Result};
 use crate::link::{Found, Image, Layout, Run, Wanted};
 use crate::memory;
-use crate::process::{Maps, Module, Protection, Suspect, Wish};
+use crate::process::{Maps, Module, Protection, Role, Suspect, Wish};
 use crate::registry::{
     self, Access, Area, CommitRecord, Entry, FunctionRecord, GateRecord, Record, State, TargetRecord,
 };
@@ -243,8 +243,16 @@ fn verify_references(m: &Match<'_>) -> Result<()> {
             Source::TlsPair { slot } | Source::TlsDescriptor { slot } => {
                 m.module.segment(*slot).is_some_and(|s| slot.0.checked_add(16).is_some_and(|past| past <= s.end().0))
             }
-            Source::Import { .. } | Source::OwnTable => true,
-            Source::TlsLocalExec { .. } | Source::TlsOffset { .. } => true,
+            Source::Import { .. } | Source::OwnTable | Source::TlsOffset { .. } => true,
+            // Only the program's own storage is at a fixed distance from the thread pointer.
+            Source::TlsLocalExec { .. } if m.module.role != Role::Main => {
+                let message = format!(
+                    "the patch takes {} for the program, by whose thread pointer {} is found, and it is a library here",
+                    m.module.name, reference.symbol
+                );
+                return Err(Error::refused(message, DISAGREES));
+            }
+            Source::TlsLocalExec { .. } => true,
         };
         if !inside {
             let message = format!("{} is not inside {}, where the patch says it is", reference.symbol, m.module.name);

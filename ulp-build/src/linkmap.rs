@@ -294,7 +294,8 @@ OUTPUT(app elf64-x86-64)
     fn finds_sections_that_became_shorter() {
         let map = LinkMap::parse(MAP).expect("a map");
         let at = |addr, size| Some(Extent { addr: LinkAddr(addr), size });
-        let rows: [(&str, &str, &[u64], usize, Option<Extent>); 6] = [
+        type Row<'r> = (&'r str, &'r str, &'r [u64], usize, Option<Extent>);
+        let rows: [Row<'_>; 6] = [
             ("my dir/a.o", ".text", &[0x50], 0, at(0x1080, 0x3f)),
             ("my dir/a.o", ".text", &[0x3f], 0, at(0x1080, 0x3f)),
             ("my dir/a.o", ".text", &[0x30], 0, None),

@@ -313,10 +313,27 @@ impl Elf {
         let Some(code) = self.bytes(addr, size) else { return Vec::new() };
         let one = |(n, word): (u64, &[u8])| {
             let place = addr.plus(4 * n);
-            let to = arch.moved_to(word, place).filter(|to| to.0 < addr.0 || to.0 - addr.0 >= size)?;
+            // A function's last instruction leads to others' code, not back behind itself; and a function is no moved instruction.
+            let last = self.begins_function(place.plus(4));
+            let outside = |to: &LinkAddr| to.0 < addr.0 || to.0 - addr.0 >= size;
+            let to = arch.moved_to(word, place).filter(|to| !last && outside(to) && !self.begins_function(*to))?;
             arch.moved(self.bytes(to, len)?, to, place).map(|_| (place, to))
         };
         (0..).zip(code.chunks(4)).filter_map(one).collect()
+    }
+
+    /// Whether its code was linked as a program's, whose thread-local variables are at fixed distances from the thread pointer. A
+    /// library that can be run as well looks like a program but for the words with which it finds them.
+    pub fn links_thread_block(&self) -> bool {
+        let called =
+            |m: &SlotMeaning| matches!(m, SlotMeaning::ThreadPair { .. } | SlotMeaning::ThreadDescriptor { .. });
+        self.kind != Kind::SharedLibrary && !self.slots.iter().any(|slot| called(&slot.meaning))
+    }
+
+    /// Whether a function has this address, other than a linker's own piece of code, as GNU ld and lld name it.
+    fn begins_function(&self, addr: LinkAddr) -> bool {
+        let own = |name: &str| name.contains("843419") || name.contains("835769");
+        self.at(addr).any(|s| s.kind == SymbolKind::Function && !own(&s.name))
     }
 
     /// The bytes at an address, with instructions that a linker has moved away back in their places. What they do is the same.

@@ -388,8 +388,10 @@ impl Search<'_> {
         let (ours, theirs) = (read(self.rebuilt, piece.at.addr), read(self.production, base));
         let (ours, theirs) = (ours.ok_or_else(unreadable)?, theirs.ok_or_else(unreadable)?);
         if field.goal == Goal::Name(MODULE_BASE.into()) {
-            let same =
-                reading::is_module_base(self.rebuilt, &ours) && reading::is_module_base(self.production, &theirs);
+            // A descriptor's call stands for no address of its own.
+            let nothing = ours == Reading::Nothing && theirs == Reading::Nothing;
+            let same = nothing
+                || reading::is_module_base(self.rebuilt, &ours) && reading::is_module_base(self.production, &theirs);
             return if same { Ok(None) } else { Err("it counts thread-local variables from another point".into()) };
         }
         let (ours, theirs, thread) = match (ours, theirs) {

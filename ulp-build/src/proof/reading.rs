@@ -231,7 +231,7 @@ pub(super) fn read(
             ThreadForm::Unknown => None,
         },
         // In the code of a program GNU ld counts from the thread pointer instead, as it makes the code do that has the start.
-        Formula::ModuleOffset if size == 4 && row.span().is_none() && elf.kind != Kind::SharedLibrary => {
+        Formula::ModuleOffset if size == 4 && row.span().is_none() && elf.links_thread_block() => {
             elf.at_tp_offset(value()?.wrapping_sub(addend)).map(Reading::Thread)
         }
         Formula::ModuleOffset if size == 4 && row.span().is_none() => {

@@ -8,10 +8,10 @@ use super::place::{Global, Where};
 use super::{Context, Key, Meaning, Outside, REBUILD, refusal, unproved};
 use crate::diff::Verdict;
 use crate::model::{Code, Refusal};
-use crate::object::{Atom, AtomId, Import, Ref, Scope, Target};
+use crate::object::{Atom, AtomId, AtomKind, Import, Ref, Scope, Target};
 use crate::production::{MODULE_BASE, Slot, SlotMeaning, SymbolKind};
 use ulp_arch::{Flow, Letter, LinkAddr, RelocRow, SlotKind, ThreadModel};
-use ulp_format::{Kind, Source};
+use ulp_format::Source;
 
 pub(super) const ADVICE: &str =
     "reach the variable as functions of the file do that run already, or leave it out of the fix";
@@ -151,7 +151,7 @@ impl Context<'_> {
         row: &RelocRow,
     ) -> Result<Meaning, Refusal> {
         let elf = &self.linked.rebuilt;
-        if elf.kind != Kind::SharedLibrary {
+        if elf.links_thread_block() {
             let offset = elf.tp_offset(addr).ok_or_else(|| no_way(user, name))?;
             return Ok(tls(name, Source::TlsLocalExec { offset }));
         }
@@ -193,7 +193,7 @@ impl Context<'_> {
         let elf = &self.linked.rebuilt;
         let source = match row.formula.letter() {
             _ if r.target_offset != 0 => None,
-            _ if elf.kind != Kind::SharedLibrary => Some(Source::TlsLocalExec { offset: 0 }),
+            _ if elf.links_thread_block() => Some(Source::TlsLocalExec { offset: 0 }),
             Letter::Slot(SlotKind::ThreadDescriptor) => {
                 let base = SlotMeaning::ThreadDescriptor { symbol: None, addend: 0 };
                 let slot = elf.slots.iter().find(|s| s.meaning == base);
@@ -219,6 +219,10 @@ impl Context<'_> {
                 Meaning::Outside(Outside { source: Source::TlsSlot { .. }, .. }) => ThreadModel::Slot,
                 _ => continue,
             };
+            // Linkers count from the thread pointer in code alone.
+            if atom.kind != AtomKind::Function {
+                return Err(no_way(&atom.name, "variable that its data counts to"));
+            }
             let atom = new.get_or_insert_with(|| atom.clone());
             // Its sequence has been rewritten from another reference on.
             if atom.refs.iter().any(|other| other == r) {

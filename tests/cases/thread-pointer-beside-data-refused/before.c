@@ -1,0 +1,18 @@
+// Data added behind a read of the thread pointer looks like a call that the linker took out: it is another datum in production (D79).
+#include "ask.h"
+
+unsigned long ga = 11, gb = 22;
+
+static inline unsigned long thread_pointer(void) {
+    unsigned long own;
+    __asm__ volatile("movq %%fs:0, %0" : "=r"(own));
+    return own;
+}
+
+NOINLINE unsigned long beside(void) { return thread_pointer() + ga; }
+NOINLINE unsigned long both(void) { return ga * 3 + gb; }
+
+void answer(const char *question) {
+    (void)question;
+    printf("%lu %lu\n", beside() - thread_pointer(), both());
+}
