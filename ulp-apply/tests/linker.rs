@@ -240,7 +240,8 @@ fn what_compilers_make_is_relocated_as_gnu_ld_does_it() {
         let mut arguments = vec!["-w", "-O2", "-ffunction-sections", "-c", "a.c", "-o", "a.o"];
         arguments.extend(PLAIN.iter().chain(options));
         if run(&gcc, &arguments, dir).is_none() {
-            assert!(std::env::var_os("CI").is_none(), "{gcc} is missing");
+            // Debian 12 has none for loongarch64.
+            assert!(arch == "loongarch64" || std::env::var_os("CI").is_none(), "{gcc} is missing");
             println!("SKIPPED: no {gcc}");
             continue;
         }
