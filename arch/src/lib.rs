@@ -401,6 +401,11 @@ pub trait Arch: Sync + fmt::Debug {
     fn linked_mask(&self, row: &RelocRow) -> Vec<u8> {
         row.mask()
     }
+    /// Likewise where the linker has put the value itself into the instruction ([`LinkedForm::Immediate`]): all of it where the
+    /// instruction is the linker's.
+    fn immediate_mask(&self, row: &RelocRow) -> Vec<u8> {
+        vec![0xff; row.field.size()]
+    }
     /// Whether a relocation of this type says that a linker may take bytes out of the code around it.
     fn shortens(&self, _r_type: u32) -> bool {
         false

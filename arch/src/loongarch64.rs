@@ -98,6 +98,10 @@ impl Arch for LoongArch64 {
     fn linked_form(&self, r_type: u32, code: &[u8], field: usize) -> LinkedForm {
         relaxed::form(r_type, code, field)
     }
+    fn immediate_mask(&self, row: &RelocRow) -> Vec<u8> {
+        // TLS_LE_LO12 and TLS_LE_LO12_R stand in the access itself, of which only the operand is the linker's.
+        if matches!(row.r_type, 84 | 123) { row.mask() } else { vec![0xff; row.field.size()] }
+    }
     fn shortens(&self, r_type: u32) -> bool {
         shorten::marked(r_type)
     }

@@ -231,3 +231,16 @@ fn what_becomes_of_an_address() {
     }
     assert_eq!(loongarch64().address_use(&code("bl 0\n ret"), 0), Handed);
 }
+
+/// Of an access to a thread-local variable that has the whole distance, only the distance is the linker's: what it does, and with
+/// which register, is the program's.
+#[test]
+fn an_access_with_the_distance_in_it_is_not_the_linkers() {
+    let arch = loongarch64();
+    for r_type in [84, 123] {
+        let row = arch.relocation(r_type).expect("a row");
+        assert_eq!(arch.immediate_mask(row), (0xfff_u32 << 10).to_le_bytes());
+    }
+    let load_of_slot = arch.relocation(88).expect("a row");
+    assert_eq!(arch.immediate_mask(load_of_slot), [0xff; 4]);
+}

@@ -5,6 +5,7 @@
 #include "ask.h"
 #include "survivor.h"
 #include <signal.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 #if defined(__x86_64__)

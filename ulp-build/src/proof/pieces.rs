@@ -248,6 +248,7 @@ impl Piece {
             let (before, bits) = match arch.linked_form(row.r_type, rebuilt, at) {
                 LinkedForm::Direct { before } => (before, arch.linked_mask(row)),
                 LinkedForm::AsWritten => (0, arch.linked_mask(row)),
+                LinkedForm::Immediate => (0, arch.immediate_mask(row)),
                 _ => (0, vec![0xff; row.field.size()]),
             };
             let place = mask.iter_mut().skip(at.saturating_sub(before));
