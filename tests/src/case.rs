@@ -89,23 +89,27 @@ impl Case {
                 Ok(Self { store, ..case })
             }
             Store::Making { folder: at, room, machine } => {
-                let (expect, work) = (read_expect(at, &machine.arch)?, work_directory()?);
-                let production = Production::below(room, &expect)?;
-                let trees = Trees::below(&folder, room, machine);
-                Ok(Self { expect, trees, production, machine: machine.clone(), store, work })
+                let work = work_directory()?;
+                Self::built_in(&folder, at, room, machine, store.clone(), work)
             }
             // A test may do with the program what it likes: it has a copy.
             Store::Made(at) => {
-                let machine = Machine::host();
-                let (expect, work) = (read_expect(at, &machine.arch)?, work_directory()?);
+                let work = work_directory()?;
                 for part in ["production", "symbols"] {
                     copy(&at.join(part), &work.path().join(part))?;
                 }
-                let production = Production::below(work.path(), &expect)?;
-                let trees = Trees::below(&folder, work.path(), &machine);
-                Ok(Self { expect, trees, production, machine, store, work })
+                let room = work.path().to_path_buf();
+                Self::built_in(&folder, at, &room, &Machine::host(), store.clone(), work)
             }
         }
+    }
+
+    /// A case that was laid out and built in `room` before; `at` has what is expected of it.
+    fn built_in(folder: &Path, at: &Path, room: &Path, machine: &Machine, store: Store, work: TempDir) -> Result<Self> {
+        let expect = read_expect(at, &machine.arch)?;
+        let production = Production::below(room, &expect)?;
+        let trees = Trees::below(folder, room, machine);
+        Ok(Self { expect, trees, production, machine: machine.clone(), store, work })
     }
 
     /// The case of this name under `tests/cases`.
