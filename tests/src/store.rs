@@ -49,7 +49,9 @@ impl Store {
             Self::None => make(&to)?,
             Self::Making { folder, .. } => {
                 let kept = folder.join(PACKAGES).join(name);
-                if !kept.exists() {
+                if kept.exists() {
+                    copy(&kept, &to)?;
+                } else {
                     make(&to)?;
                     std::fs::create_dir_all(folder.join(PACKAGES))?;
                     copy(&to, &kept)?;
