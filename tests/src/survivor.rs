@@ -2,6 +2,8 @@
 //! The program of `tests/life/survivor`, which notices every harm that an applier can do to it, and the applier of the
 //! feature `steps`, which can be ended or made to fail at each of its system calls.
 
+mod stops;
+
 use crate::case::{Case, NAME, Picture};
 use crate::ensure_that;
 use crate::process::{Mapping, Running};
@@ -223,19 +225,6 @@ impl std::fmt::Display for Left {
 
 impl std::error::Error for Left {}
 
-/// Whether an applier of this log ended between a thread's stop and the cure of its call: it had interrupted somebody,
-/// and was still at waiting, looking and curing, or had not looked at all whom it had interrupted.
-fn at_stop(log: &[String]) -> bool {
-    let at_it = |step: &&String| {
-        ["ptrace INTERRUPT", "ptrace GETREGSET", "ptrace SETREGSET", "waitpid"].contains(&step.as_str())
-            || step.starts_with("read") && step.ends_with("/stat")
-    };
-    let this_stop = || log.iter().rev().take_while(|step| *step != "ptrace SEIZE");
-    let count = |name: &str| this_stop().filter(|step| *step == name).count();
-    count("ptrace INTERRUPT") > count("ptrace GETREGSET")
-        || log.iter().rev().take_while(at_it).any(|step| step == "ptrace INTERRUPT")
-}
-
 /// Whether an applier of this log ended when memory was mapped, or about to be, and its record not yet begun: a record
 /// begins with the one write of its first 16 bytes.
 pub fn nameless(log: &[String]) -> bool {
@@ -274,7 +263,7 @@ impl Tally {
     /// Looks at the program before anything else is done to it: it lives, nothing is stopped, nothing was disturbed, and
     /// all functions are old or all new. False when it is of no use for another trial.
     pub fn examine(&mut self, laboratory: &Laboratory, patient: &mut Patient, log: &[String], when: &str) -> bool {
-        self.examine_after(laboratory, patient, at_stop(log), when)
+        self.examine_after(laboratory, patient, stops::at_stop(log), when)
     }
 
     /// The same; `at_stop` if a call may have failed with EINTR that nobody could cure.

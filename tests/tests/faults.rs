@@ -18,7 +18,7 @@ fn fitting(step: &str, turn: usize) -> i32 {
     let words: Vec<&str> = step.split(' ').collect();
     let errors: &[i32] = match words.as_slice() {
         ["ptrace", ..] => &[ESRCH, EIO, EPERM],
-        ["waitpid"] => &[ECHILD],
+        ["waitpid", ..] => &[ECHILD],
         ["call", "mmap"] => &[ENOMEM, EPERM, EACCES],
         ["call", _] => &[ENOMEM],
         ["pwrite", ..] => &[EIO, ENOMEM, EFAULT],
@@ -109,7 +109,7 @@ fn each_call_fails(extent: Extent, stride: usize, name: &str) -> Result<()> {
             tally.tried += 1;
             tally.hits += usize::from(ran.code != Some(0));
             // Who is told that a thread has ended, and it has not, cannot always cure it.
-            let mut well = tally.examine_after(&laboratory, &mut patient, step == "waitpid", &when);
+            let mut well = tally.examine_after(&laboratory, &mut patient, step.starts_with("waitpid"), &when);
             if well {
                 let outcome = check_outcome(&laboratory, &mut patient, verb, &ran);
                 well = tally.tidied(&when, outcome.and_then(|()| restore(&laboratory, &mut patient)));

@@ -96,7 +96,7 @@ fn name_of(request: i64) -> &'static str {
 }
 
 fn ptrace(request: i64, tid: i32, addr: usize, data: usize) -> io::Result<i64> {
-    step(format_args!("ptrace {}", name_of(request)), || {
+    step(format_args!("ptrace {} {tid} {addr:#x}", name_of(request)), || {
         // SAFETY: the callers in this file pass, for each request, either plain numbers or a pointer to a live local
         // value of the size that the request writes or reads; the kernel touches no other memory of ours.
         let result = unsafe { libc::syscall(libc::SYS_ptrace, request, i64::from(tid), addr, data) };
@@ -280,7 +280,7 @@ pub fn wait(tid: i32) -> io::Result<Option<Wait>> {
             }
         }
     };
-    step_if(format_args!("waitpid"), call, Option::is_some)
+    step_if(format_args!("waitpid {tid}"), call, Option::is_some)
 }
 
 /// Takes note of the end of a thread that any thread of ours traces. The thread must be known to have ended: of one that
