@@ -463,8 +463,13 @@ pub trait Arch: Sync + fmt::Debug {
     fn entry_jump_len(&self) -> usize;
     /// The jump written at a function's entry (behind its landing pad).
     fn entry_jump(&self, from: RemoteAddr, to: RemoteAddr) -> Result<Vec<u8>, JumpError>;
-    /// Farthest distance at which code and data of a patch may lie from the target's text, in bytes.
+    /// Farthest distance at which code of a patch may lie from the target's code, in bytes: what one jump at an entry reaches.
     fn reach(&self) -> u64;
+    /// Farthest distance at which a patch may lie from the target's data, in bytes: what instructions of the small code models and
+    /// distances of 32 bits in data reach.
+    fn data_reach(&self) -> u64 {
+        1 << 31
+    }
     /// Types of the loader's relocations that leave an address in a slot.
     fn slot_relocations(&self) -> SlotRelocations;
     /// Types of the loader's relocations that fill the two words which are behind calls for thread-local variables.

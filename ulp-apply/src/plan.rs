@@ -6,7 +6,7 @@
 use crate::error::{Class, Error, Result};
 use crate::link::{Found, Image, Layout, Run, Wanted};
 use crate::memory;
-use crate::process::{Maps, Module, Protection, Role, Suspect, Wish};
+use crate::process::{Maps, Module, Protection, Role, Suspect};
 use crate::registry::{
     self, Access, Area, CommitRecord, Entry, FunctionRecord, GateRecord, Record, State, TargetRecord,
 };
@@ -450,8 +450,7 @@ impl<'s> Verified<'s> {
 
     fn place(&self, taken: &mut Maps, m: &Match<'_>, size: u64) -> Result<RemoteAddr> {
         let below = (m.target.kind == Kind::Executable).then_some(RemoteAddr(1 << 31));
-        let wish = Wish { near: m.module.range, size, reach: self.snapshot.process.arch().reach(), below };
-        let base = taken.find_gap(&wish)?;
+        let base = taken.find_gap(&m.module.wish(size, self.snapshot.process.arch(), below))?;
         taken.take(base, size);
         Ok(base)
     }

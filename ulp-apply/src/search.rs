@@ -143,8 +143,8 @@ pub fn kernel(process: &Process, areas: &[Range<u64>], limits: &Limits) -> Resul
     let Some(near) = areas.first().filter(|_| !signals.is_empty()) else { return Ok(()) };
     // The process has to be asked for its handlers, and needs a place for the answers.
     let room = process.page();
-    let wish =
-        Wish { near: (RemoteAddr(near.start), RemoteAddr(near.end)), size: room, reach: u64::MAX >> 1, below: None };
+    let (near, anywhere) = ((RemoteAddr(near.start), RemoteAddr(near.end)), u64::MAX >> 1);
+    let wish = Wish { near, code: near, size: room, reach: anywhere, code_reach: anywhere, below: None };
     let place = process.maps()?.find_gap(&wish)?;
     let handlers = borrow(process, limits, |remote| {
         remote.map(place, room, Protection::ReadWrite)?;

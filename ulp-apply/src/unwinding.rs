@@ -11,7 +11,7 @@
 use crate::error::{Error, Result};
 use crate::memory::{self, Memory};
 use crate::plan::{Load, Plan};
-use crate::process::{Module, Process, Quiet, Remote, Suspect, Wish};
+use crate::process::{Module, Process, Quiet, Remote, Suspect};
 use crate::registry::{self, Access, Area, Entry, FunctionRecord, Record, State, TargetRecord};
 use crate::snapshot::{Snapshot, page_of};
 use crate::symbols::{Definition, definitions};
@@ -182,8 +182,7 @@ pub fn plan(snapshot: &Snapshot<'_>) -> Result<Plan> {
     let mut loads = Vec::new();
     for (i, (hook, target)) in hooks.iter().zip(&mut record.targets).enumerate() {
         let own = if i == 0 { constants } else { 0 };
-        let wish = Wish { near: hook.module.range, size: own + page, reach: arch.reach(), below: None };
-        let base = taken.find_gap(&wish)?;
+        let base = taken.find_gap(&hook.module.wish(own + page, arch, None))?;
         taken.take(base, own + page);
         if i == 0 {
             list = base.plus(constants - LIST);

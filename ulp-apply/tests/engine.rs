@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use ulp_apply::process::{Check, Error, ErrorKind, Process, Protection, RemoteAddr, Suspect, Unwinder, Why, Wish};
+use ulp_apply::process::{Check, Error, ErrorKind, Process, Protection, RemoteAddr, Suspect, Unwinder, Why};
 
 const WAITS: [&str; 8] = ["futex", "poll", "read", "epoll", "recv", "nanosleep", "sigwait", "semop"];
 /// Names a target that was compiled beforehand, for machines without a compiler.
@@ -145,7 +145,7 @@ fn free_place(process: &Process, size: u64) -> RemoteAddr {
     let maps = process.maps().expect("maps");
     let modules = process.modules(&maps).expect("modules");
     let main = modules.iter().find(|m| m.role == ulp_apply::process::Role::Main).expect("a program");
-    let wish = Wish { near: main.range, size, reach: process.arch().reach(), below: None };
+    let wish = main.wish(size, process.arch(), None);
     maps.find_gap(&wish).expect("room")
 }
 

@@ -68,12 +68,16 @@ pub struct Maps {
 /// What kind of place is looked for.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// The text (and data) that the area must reach and be reached from: first and one past the last byte.
+    /// What the area must reach and be reached from: first and one past the last byte.
     pub near: (RemoteAddr, RemoteAddr),
+    /// The part of it that is code.
+    pub code: (RemoteAddr, RemoteAddr),
     /// Bytes needed; rounded up to pages.
     pub size: u64,
-    /// Greatest distance between any byte of `near` and any byte of the area ([`ulp_arch::Arch::reach`]).
+    /// Greatest distance between any byte of `near` and any byte of the area ([`ulp_arch::Arch::data_reach`]).
     pub reach: u64,
+    /// Greatest distance between any byte of `code` and any byte of the area ([`ulp_arch::Arch::reach`]).
+    pub code_reach: u64,
     /// The area must end at or below this address (absolute 32-bit relocations of a fixed-address executable).
     pub below: Option<RemoteAddr>,
 }
@@ -165,10 +169,11 @@ impl Maps {
         let refused = Error::NoRoom { size: wish.size, near: wish.near.0 };
         let page = sys::page();
         let Some(size) = wish.size.checked_next_multiple_of(page).filter(|s| *s > 0) else { return Err(refused) };
-        let reach = wish.reach.saturating_sub(MARGIN);
-        // area_end - lo <= reach and hi - area_start <= reach
-        let lowest = hi.saturating_sub(reach);
-        let highest = lo.saturating_add(reach).min(wish.below.map_or(u64::MAX, |a| a.0));
+        let (reach, code_reach) = (wish.reach.saturating_sub(MARGIN), wish.code_reach.saturating_sub(MARGIN));
+        // area_end - lo <= reach and hi - area_start <= reach, and likewise for the code
+        let lowest = hi.saturating_sub(reach).max(wish.code.1.0.saturating_sub(code_reach));
+        let highest = lo.saturating_add(reach).min(wish.code.0.0.saturating_add(code_reach));
+        let highest = highest.min(wish.below.map_or(u64::MAX, |a| a.0));
         let mut best: Option<(bool, u64, u64)> = None;
         for (from, to) in self.gaps() {
             let (from, to) = (from.max(lowest).next_multiple_of(page), to.min(highest) / page * page);
@@ -208,7 +213,24 @@ mod tests {
     }
 
     fn wish(lo: u64, hi: u64, size: u64) -> Wish {
-        Wish { near: (RemoteAddr(lo), RemoteAddr(hi)), size, reach: 1 << 31, below: None }
+        let near = (RemoteAddr(lo), RemoteAddr(hi));
+        Wish { near, code: near, size, reach: 1 << 31, code_reach: 1 << 31, below: None }
+    }
+
+    #[test]
+    fn a_jump_reaches_less_far_than_data() {
+        // 64 MiB of code, then 256 MiB of data, and a neighbour 16 MiB below.
+        let text = "10000000-2f000000 rw-p 00000000 00:00 0 \n30000000-34000000 r-xp 00000000 08:01 42 /x\n\
+                    34000000-44000000 rw-p 00000000 08:01 42 /x\n7ffffffde000-7ffffffff000 rw-p 00000000 00:00 0 [stack]\n";
+        let wide = wish(0x3000_0000, 0x4400_0000, 0x3000);
+        let wish =
+            Wish { code: (RemoteAddr(0x3000_0000), RemoteAddr(0x3400_0000)), code_reach: 1 << 27, ..wide.clone() };
+        let at = maps(text).find_gap(&wish).expect("room");
+        assert!(0x2f00_0000 <= at.0 && at.0 + 0x3000 <= 0x3000_0000, "{at}");
+        // The whole of it is out of one jump's reach from everywhere.
+        assert!(maps(text).find_gap(&Wish { code: wide.near, ..wish.clone() }).is_err());
+        // And so is the code alone, once it is too long.
+        assert!(maps(text).find_gap(&Wish { code_reach: 0x400_0000, ..wish }).is_err());
     }
 
     #[test]

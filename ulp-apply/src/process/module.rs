@@ -5,9 +5,9 @@
 //! in them is a suspect.
 
 use super::error::Error;
-use super::maps::{Mapping, Maps};
+use super::maps::{Mapping, Maps, Wish};
 use super::{Process, RemoteAddr, sys};
-use ulp_arch::{LinkAddr, LoadBias};
+use ulp_arch::{Arch, LinkAddr, LoadBias};
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
@@ -122,6 +122,20 @@ impl Module {
     /// The segment that holds a link address.
     pub fn segment(&self, addr: LinkAddr) -> Option<&Segment> {
         self.segments.iter().find(|s| addr.0.checked_sub(s.vaddr.0).is_some_and(|n| n < s.mem_size))
+    }
+
+    /// First byte and one past the last byte of its executable segments.
+    pub fn code(&self) -> (RemoteAddr, RemoteAddr) {
+        let code = || self.segments.iter().filter(|s| s.exec);
+        let first = code().map(|s| s.vaddr).min().map_or(self.range.0, |at| self.bias.remote(at));
+        let end = code().map(Segment::end).max().map_or(self.range.1, |at| self.bias.remote(at));
+        (first, end)
+    }
+
+    /// Where an area of `size` bytes with code for it may lie.
+    pub fn wish(&self, size: u64, arch: &dyn Arch, below: Option<RemoteAddr>) -> Wish {
+        let (reach, code_reach) = (arch.data_reach(), arch.reach());
+        Wish { near: self.range, code: self.code(), size, reach, code_reach, below }
     }
 
     /// Whether the process address lies in one of its executable segments.

@@ -1,0 +1,3 @@
+// Fixed.
+#define USED 2
+#define OTHER 5
