@@ -11,6 +11,7 @@ use crate::tools::{Ran, run, ulp_apply, ulp_apply_in_steps};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -338,8 +339,11 @@ impl Tally {
         Ok(())
     }
 
+    /// Notes harm, and says it at once, past what holds a test's output back: a series can take an hour.
     pub fn note(&mut self, when: &str, what: &str) {
-        self.harm.push(format!("{when}: {what}"));
+        let harm = format!("{when}: {what}");
+        let _ = writeln!(std::io::stderr(), "harm: {harm}");
+        self.harm.push(harm);
     }
 
     /// Notes a failed step of tidying up. True when there was none.
