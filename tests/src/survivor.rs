@@ -264,7 +264,9 @@ impl Tally {
     /// Looks at the program before anything else is done to it: it lives, nothing is stopped, nothing was disturbed, and
     /// all functions are old or all new. False when it is of no use for another trial.
     pub fn examine(&mut self, laboratory: &Laboratory, patient: &mut Patient, log: &[String], when: &str) -> bool {
-        self.examine_after(laboratory, patient, stops::at_stop(log), when)
+        let last: Vec<&str> = log.iter().rev().take(24).map(String::as_str).collect();
+        let when = format!("{when} (backwards: {})", last.join(", "));
+        self.examine_after(laboratory, patient, stops::at_stop(log), &when)
     }
 
     /// The same; `at_stop` if a call may have failed with EINTR that nobody could cure.
@@ -295,6 +297,16 @@ impl Tally {
             }
         }
         if let Err(e) = self.ask_for_harm(patient, at_stop, when) {
+            self.deaths += 1;
+            self.note(when, &format!("{e:#}"));
+        }
+        self.harm.len() == before
+    }
+
+    /// Looks at what was undisturbed, and so did no harm. False when it did.
+    pub fn examine_undisturbed(&mut self, patient: &mut Patient, when: &str) -> bool {
+        let before = self.harm.len();
+        if let Err(e) = self.ask_for_harm(patient, false, when) {
             self.deaths += 1;
             self.note(when, &format!("{e:#}"));
         }

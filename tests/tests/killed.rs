@@ -76,7 +76,7 @@ fn tidied(
             tally.kept += 1;
             false
         }
-        result => tally.tidied(when, result),
+        result => tally.tidied(when, result) && tally.examine_undisturbed(patient, &format!("tidied up, {when}")),
     }
 }
 

@@ -80,8 +80,9 @@ fn owe(process: &Process, tid: i32, signal: i32, asleep: Option<&Asleep>, regs: 
     let found = *regs;
     // A handler ends the call.
     let ends = || signal != 0 && task::catches(process.pid, tid, signal);
-    let may_be_cured = arch.may_be_cured(&found).filter(|_| asleep.is_some() && !ends());
-    let call = may_be_cured.and_then(|number| going::call_of(process, tid, &found, number));
+    let may_be_cured = arch.may_be_cured(&found).filter(|_| !ends());
+    let call =
+        may_be_cured.filter(|_| asleep.is_some()).and_then(|number| going::call_of(process, tid, &found, number));
     // Since we trace no handler has run without our knowledge, so that this EINTR is the stop's. Else it may be a handler's, with
     // whatever that has left in the place of the argument.
     let call = call.filter(|call| asleep == Some(call));
