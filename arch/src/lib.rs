@@ -393,7 +393,13 @@ pub trait Arch: Sync + fmt::Debug {
     /// Rewrites the instructions around the field of relocation `r_type` at `field` of `code`, which call for a thread-local
     /// variable's place, as linkers do it where the variable can be reached in the way of `model`. `None`, and `code` as it
     /// was: they are not exactly a sequence that is known.
-    fn shorten(&self, _r_type: u32, _code: &mut [u8], _field: usize, _model: ThreadModel) -> Option<ShorterWay> {
+    fn relax_thread_access(
+        &self,
+        _r_type: u32,
+        _code: &mut [u8],
+        _field: usize,
+        _model: ThreadModel,
+    ) -> Option<ShorterWay> {
         None
     }
 
@@ -407,12 +413,12 @@ pub trait Arch: Sync + fmt::Debug {
         vec![0xff; row.field.size()]
     }
     /// Whether a relocation of this type says that a linker may take bytes out of the code around it.
-    fn shortens(&self, _r_type: u32) -> bool {
+    fn allows_relaxation(&self, _r_type: u32) -> bool {
         false
     }
     /// What the linker made of a section's `code` before it filled in the fields: `linked` is what stands at `place` of the linked
     /// file, and `relocs` are in the order of their offsets. `None`: what is linked is not made of that code, or in another way.
-    fn shortened(&self, _code: &[u8], _relocs: &[CodeReloc], _linked: &[u8], _place: LinkAddr) -> Option<Shortened> {
+    fn relaxed(&self, _code: &[u8], _relocs: &[CodeReloc], _linked: &[u8], _place: LinkAddr) -> Option<Shortened> {
         None
     }
     /// The page that the instruction at the start of `code`, which stands at `place`, puts into a register, for another one to add

@@ -102,10 +102,10 @@ impl Arch for LoongArch64 {
         // TLS_LE_LO12 and TLS_LE_LO12_R stand in the access itself, of which only the operand is the linker's.
         if matches!(row.r_type, 84 | 123) { row.mask() } else { vec![0xff; row.field.size()] }
     }
-    fn shortens(&self, r_type: u32) -> bool {
+    fn allows_relaxation(&self, r_type: u32) -> bool {
         shorten::marked(r_type)
     }
-    fn shortened(&self, code: &[u8], relocs: &[CodeReloc], linked: &[u8], place: LinkAddr) -> Option<Shortened> {
+    fn relaxed(&self, code: &[u8], relocs: &[CodeReloc], linked: &[u8], place: LinkAddr) -> Option<Shortened> {
         shorten::follow(code, relocs, linked, place.0)
     }
     fn page_taken(&self, code: &[u8], place: LinkAddr) -> Option<LinkAddr> {

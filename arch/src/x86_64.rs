@@ -316,7 +316,13 @@ impl Arch for X86_64 {
     fn thread_form(&self, r_type: u32, code: &[u8], field: usize, place: LinkAddr) -> ThreadForm {
         thread::form(r_type, code, field, place)
     }
-    fn shorten(&self, r_type: u32, code: &mut [u8], field: usize, model: ThreadModel) -> Option<ShorterWay> {
+    fn relax_thread_access(
+        &self,
+        r_type: u32,
+        code: &mut [u8],
+        field: usize,
+        model: ThreadModel,
+    ) -> Option<ShorterWay> {
         thread::shorten(r_type, code, field, model)
     }
 

@@ -117,7 +117,8 @@ fn check(sequence: &Sequence, model: ThreadModel) -> Option<()> {
         if done.iter().any(|range| range.contains(&at)) || arch.relocation(r_type).expect("known").field.size() == 0 {
             continue;
         }
-        let short = arch.shorten(r_type, &mut ours, at, model).unwrap_or_else(|| panic!("{what}: {r_type}"));
+        let short =
+            arch.relax_thread_access(r_type, &mut ours, at, model).unwrap_or_else(|| panic!("{what}: {r_type}"));
         let variable = addend
             + if arch.counts_from(&ulp_arch::Insn { start: at, end: at + 4, flow: ulp_arch::Flow::Next }) > at {
                 4
@@ -199,7 +200,7 @@ fn what_is_not_exactly_a_sequence_stays() {
     for (arch, r_type, code, field) in
         [(x86, 19, &gd[..], 4), (x86, 34, &desc[..], 3), (a64, 513, &a64_gd[..], 0), (a64, 562, &a64_desc[..], 0)]
     {
-        assert!(arch.shorten(r_type, &mut code.to_vec(), field, ThreadModel::Offset).is_some(), "{r_type}");
+        assert!(arch.relax_thread_access(r_type, &mut code.to_vec(), field, ThreadModel::Offset).is_some(), "{r_type}");
         let mask = |at: usize| {
             // Fields of the call's destination are the linker's.
             !(r_type == 19 && (at >= 12 || (4..8).contains(&at)) || r_type == 34 && (3..7).contains(&at))
@@ -210,12 +211,16 @@ fn what_is_not_exactly_a_sequence_stays() {
             other[at] ^= 0x20;
             let before = other.clone();
             // Another register that the descriptor's resolver is called through is none of the same sequence.
-            assert_eq!(arch.shorten(r_type, &mut other, field, ThreadModel::Offset), None, "{r_type}: byte {at}");
+            assert_eq!(
+                arch.relax_thread_access(r_type, &mut other, field, ThreadModel::Offset),
+                None,
+                "{r_type}: byte {at}"
+            );
             assert_eq!(other, before, "{r_type}: byte {at}");
         }
         for len in 0..code.len() {
             let mut cut = code[..len].to_vec();
-            let got = arch.shorten(r_type, &mut cut, field, ThreadModel::Slot);
+            let got = arch.relax_thread_access(r_type, &mut cut, field, ThreadModel::Slot);
             assert!(got.is_none() || r_type == 19 && len == 16, "{r_type}: cut to {len}");
         }
     }

@@ -292,8 +292,8 @@ fn units<'a>(
 /// another one.
 fn hidden_in<'p>(linked: &Linked, pristine: &'p Pristine) -> Option<&'p str> {
     let arch = ulp_arch::by_machine(linked.rebuilt.machine)?;
-    let shortens = arch.relocations().iter().any(|row| arch.shortens(row.r_type));
-    let alike = |linked: u64, size: u64| linked == size || shortens && linked > 0 && linked < size;
+    let relaxes = arch.relocations().iter().any(|row| arch.allows_relaxation(row.r_type));
+    let alike = |linked: u64, size: u64| linked == size || relaxes && linked > 0 && linked < size;
     let there = |name: &str, size: u64| linked.rebuilt.named(name).any(|s| alike(s.size, size) && size > 0);
     let functions: Vec<_> = (pristine.object.atoms.iter())
         .filter(|a| a.kind == AtomKind::Function && !a.anonymous && a.comdat.is_none() && !is_cold_child(a))

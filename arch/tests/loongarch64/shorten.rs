@@ -180,7 +180,7 @@ fn relocs(row: &Row) -> (Vec<CodeReloc>, Vec<Option<u32>>) {
 }
 
 fn shortened(object: &[u8], relocs: &[CodeReloc], linked: &[u8]) -> Option<Shortened> {
-    loongarch64().shortened(object, relocs, linked, PLACE)
+    loongarch64().relaxed(object, relocs, linked, PLACE)
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn any_exposed(log: &[String]) -> bool {
         for (other, stands) in &mut threads {
             if let Stands::Looked { memory } = stands {
                 match words[..] {
-                    ["process_vm_readv"] if !*memory => *memory = true,
+                    ["process_vm_readv"] | ["pread", ..] if !*memory => *memory = true,
                     ["read", path] if path.ends_with(&format!("/task/{other}/syscall")) => {}
                     _ if tid == *other => {}
                     _ => *stands = Stands::Held,
@@ -89,13 +89,13 @@ mod tests {
         assert_eq!(exposed(log), [2, 3, 4]);
         // Nothing had to be cured: the look ends with what follows.
         let log = "ptrace INTERRUPT 7 0x0, ptrace INTERRUPT 8 0x0, ptrace GETREGSET 7 0x1, waitpid 8, ptrace GETREGSET 8 0x1, \
-                   pread 8 bytes at 0x0, ptrace DETACH 8 0x0, ptrace DETACH 7 0x0";
-        assert_eq!(exposed(log), [1, 2, 3, 4, 5]);
+                   pread 8 bytes at 0x0, pread 8 bytes at 0x8, ptrace DETACH 8 0x0, ptrace DETACH 7 0x0";
+        assert_eq!(exposed(log), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
     fn where_the_kernel_has_decided_a_thread_is_exposed_until_it_is_in_its_call() {
-        let log = "ptrace INTERRUPT 7 0x0, ptrace GETREGSET 7 0x1, process_vm_readv, ptrace SETREGSET 7 0x404, \
+        let log = "ptrace INTERRUPT 7 0x0, ptrace GETREGSET 7 0x1, pread 4 bytes at 0x0, ptrace SETREGSET 7 0x404, \
                    read /proc/5/task/7/syscall, ptrace SETREGSET 7 0x404, ptrace SETREGSET 7 0x1, ptrace GETREGSET 7 0x406, \
                    ptrace SYSCALL 7 0x0, waitpid 7, ptrace CONT 7 0x0, pwrite 8 bytes at 0x0";
         assert_eq!(exposed(log), [1, 2, 3, 4, 5, 6, 9, 10]);

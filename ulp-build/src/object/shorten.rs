@@ -12,7 +12,8 @@ pub(crate) type Placed<'l> = dyn Fn(&str, &[u64], usize) -> Option<(LinkAddr, &'
 
 /// Whether a linker may have shortened code of the object.
 pub(crate) fn may_be(elf: &Elf<'_>, arch: &dyn Arch) -> bool {
-    let marked = |s: &super::Section<'_>| s.has(elf::SHF_EXECINSTR) && s.relocs.iter().any(|r| arch.shortens(r.r_type));
+    let marked =
+        |s: &super::Section<'_>| s.has(elf::SHF_EXECINSTR) && s.relocs.iter().any(|r| arch.allows_relaxation(r.r_type));
     elf.sections.iter().any(marked)
 }
 
@@ -22,7 +23,7 @@ pub(super) fn apply(elf: &mut Elf<'_>, arch: &dyn Arch, placed: &Placed<'_>) {
     let mut done: Vec<Option<Shortened>> = Vec::with_capacity(elf.sections.len());
     for (index, section) in elf.sections.iter().enumerate() {
         let code = section.has(elf::SHF_ALLOC) && section.has(elf::SHF_EXECINSTR);
-        if !code || !section.relocs.iter().any(|r| arch.shortens(r.r_type)) {
+        if !code || !section.relocs.iter().any(|r| arch.allows_relaxation(r.r_type)) {
             done.push(None);
             continue;
         }
@@ -32,7 +33,7 @@ pub(super) fn apply(elf: &mut Elf<'_>, arch: &dyn Arch, placed: &Placed<'_>) {
         let nth = namesakes.iter().position(|(i, _)| *i == index);
         let relocs: Option<Vec<CodeReloc>> = section.relocs.iter().map(code_reloc).collect();
         let there = nth.and_then(|nth| placed(&section.name, &sizes, nth)).zip(relocs);
-        done.push(there.and_then(|((at, linked), relocs)| arch.shortened(&section.bytes, &relocs, linked, at)));
+        done.push(there.and_then(|((at, linked), relocs)| arch.relaxed(&section.bytes, &relocs, linked, at)));
     }
     for (section, shortened) in elf.sections.iter_mut().zip(&done) {
         let Some(shortened) = shortened else { continue };

@@ -149,7 +149,8 @@ impl Linked {
             }
             linked.map = linked.map.moved(|addr| proof.place(addr, false).ok());
             let built = std::mem::replace(&mut linked.rebuilt, linked.production.with_symbols(symbols));
-            linked.built_here = arch.relocations().iter().any(|row| arch.shortens(row.r_type)).then_some(built);
+            linked.built_here =
+                arch.relocations().iter().any(|row| arch.allows_relaxation(row.r_type)).then_some(built);
             (linked.proof, linked.unproved) = (Some(Arc::new(proof)), unproved);
         }
         Ok(linked)

@@ -239,7 +239,7 @@ impl Context<'_> {
             refusal(Code::TlsModel, &name, message, ADVICE)
         };
         let field = usize::try_from(r.offset).map_err(|_| unknown())?;
-        let short = self.arch.shorten(r.r_type, &mut atom.bytes, field, model).ok_or_else(unknown)?;
+        let short = self.arch.relax_thread_access(r.r_type, &mut atom.bytes, field, model).ok_or_else(unknown)?;
         let inside = |offset: u64| usize::try_from(offset).is_ok_and(|at| short.range.contains(&at));
         let imports: &[Import] = self.units[key.0].diff.fix.as_deref().map_or(&[], |o| &o.imports);
         for gone in atom.refs.iter().filter(|other| inside(other.offset)) {
