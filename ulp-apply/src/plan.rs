@@ -449,7 +449,9 @@ impl<'s> Verified<'s> {
     }
 
     fn place(&self, taken: &mut Maps, m: &Match<'_>, size: u64) -> Result<RemoteAddr> {
-        let below = (m.target.kind == Kind::Executable).then_some(RemoteAddr(1 << 31));
+        /// What absolute relocations of 32 bits reach, which a program may have that lies below it itself.
+        const LOW: RemoteAddr = RemoteAddr(1 << 31);
+        let below = (m.target.kind == Kind::Executable && m.module.range.1 <= LOW).then_some(LOW);
         let base = taken.find_gap(&m.module.wish(size, self.snapshot.process.arch(), below))?;
         taken.take(base, size);
         Ok(base)
