@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-enum { SIZE = 65536, GUARD = 4096 };
+enum { SIZE = 65536, GUARD = 65536 }; // The guard is whole pages of any size.
 
 struct coroutine {
     void (*entry)(void);
